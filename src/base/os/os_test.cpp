@@ -1,0 +1,86 @@
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/os/file.h"
+#include "base/os/memory.h"
+#include "base/os/system.h"
+
+namespace ponder::os {
+namespace {
+
+class OsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/ponder-os-XXXXXX";
+    folder_ = ::mkdtemp(name);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  std::string folder_;
+};
+
+TEST_F(OsTest, AtomicWriteReplacesAndLeavesNoTemporary) {
+  const std::string path = folder_ + "/a.json";
+  ASSERT_TRUE(write_file_atomically(path, "one").ok());
+  ASSERT_TRUE(write_file_atomically(path, "two").ok());
+  EXPECT_EQ(read_file(path).value(), "two");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
+  EXPECT_FALSE(write_file_atomically(folder_ + "/missing/a", "x").ok());
+}
+
+TEST_F(OsTest, ReadFileNamesTheFileAndRespectsTheLimit) {
+  const auto missing = read_file(folder_ + "/none");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code, ErrorCode::not_found);
+  EXPECT_NE(missing.error().message.find("/none"), std::string::npos);
+  ASSERT_TRUE(write_file_atomically(folder_ + "/b", "12345").ok());
+  EXPECT_EQ(read_file(folder_ + "/b", 4).error().code, ErrorCode::out_of_range);
+}
+
+TEST_F(OsTest, MapsFilesAndRefusesFolders) {
+  ASSERT_TRUE(write_file_atomically(folder_ + "/c", "hello").ok());
+  auto f = MappedFile::open(folder_ + "/c");
+  ASSERT_TRUE(f.ok());
+  EXPECT_EQ(std::string((const char*)(*f)->bytes().data(), (*f)->bytes().size()), "hello");
+  EXPECT_FALSE(MappedFile::open(folder_).ok());
+  ASSERT_TRUE(write_file_atomically(folder_ + "/empty", "").ok());
+  EXPECT_EQ(MappedFile::open(folder_ + "/empty").value()->bytes().size(), 0u);
+}
+
+TEST_F(OsTest, LockExcludesASecondHolder) {
+  const std::string path = folder_ + "/lock";
+  {
+    auto one = FileLock::acquire(path, false);
+    ASSERT_TRUE(one.ok());
+    EXPECT_EQ(FileLock::acquire(path, false).error().code, ErrorCode::already_exists);
+  }
+  EXPECT_TRUE(FileLock::acquire(path, false).ok());
+}
+
+TEST_F(OsTest, ArenaIsAlignedZeroedAndRefusesAbsurdSizes) {
+  auto a = Arena::allocate(3 << 20);
+  ASSERT_TRUE(a.ok());
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(a->data()) % (2 << 20), 0u);
+  EXPECT_EQ(a->data()[12345], 0);
+  a->data()[12345] = 7;
+  a->discard(0, 3 << 20);
+  EXPECT_EQ(a->data()[12345], 0);
+  EXPECT_EQ(Arena::allocate(~uint64_t(0) - 5).error().code, ErrorCode::out_of_memory);
+}
+
+TEST_F(OsTest, KnowsTheMachine) {
+  EXPECT_GE(usable_cores(), 1);
+  EXPECT_GE(physical_cores(), 1);
+  EXPECT_GT(memory_info().total, 0u);
+  EXPECT_LE(memory_info().available, memory_info().total);
+  EXPECT_GT(process_memory().resident, 0u);
+  EXPECT_GT(free_space(folder_ + "/not/yet").value(), 0u);
+  EXPECT_FALSE(env("PONDER_NO_SUCH_VARIABLE"));
+  EXPECT_NE(random_u64(), random_u64());
+  const char* none[] = {"libponder-none.so"};
+  EXPECT_FALSE(SharedLibrary::open(none, 1).ok());
+}
+
+}  // namespace
+}  // namespace ponder::os

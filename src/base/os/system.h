@@ -1,0 +1,62 @@
+// The rest of the operating system: environment, cores, folders, terminals, shared libraries, signals.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+
+namespace ponder::os {
+
+/// An environment variable, unset and empty being the same.
+std::optional<std::string> env(const char* name);
+
+/// Cores this process may use (affinity and container quota respected), at least 1.
+int usable_cores();
+
+/// Physical cores among them where the system tells (SMT siblings counted once); the default number of threads.
+int physical_cores();
+
+/// Pins the calling thread to the n-th usable core (modulo their number). Advice only.
+void pin_thread(int n);
+
+std::string home_directory();
+std::string executable_path();
+
+bool is_terminal(int fd);  ///< 0, 1, 2
+struct TerminalSize {
+  int columns = 80, rows = 24;
+};
+TerminalSize terminal_size();
+
+/// Seconds since an arbitrary start, never going back.
+double monotonic_seconds();
+/// Processor time of this process, user + system, seconds.
+double cpu_seconds();
+
+/// Cryptographically strong random bytes as a 64-bit number.
+uint64_t random_u64();
+
+/// A shared library opened at run time (libcurl, OpenSSL, the CUDA driver: only what needs them loads them).
+class SharedLibrary {
+ public:
+  static Result<SharedLibrary> open(const char* const* names, int n_names);
+  SharedLibrary(SharedLibrary&& other) noexcept;
+  SharedLibrary& operator=(SharedLibrary&& other) noexcept;
+  ~SharedLibrary();
+  /// The address of a symbol, or nullptr.
+  void* symbol(const char* name) const;
+
+ private:
+  explicit SharedLibrary(void* handle) : handle_(handle) {}
+  void* handle_ = nullptr;
+};
+
+/// Ctrl-C: from the first call on, SIGINT sets a flag instead of ending the process; a second SIGINT within two
+/// seconds without interrupt_taken() in between ends it with status 130.
+void catch_interrupts();
+bool interrupted();
+void interrupt_taken();  ///< clears the flag
+
+}  // namespace ponder::os
