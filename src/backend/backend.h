@@ -1,0 +1,123 @@
+// A backend runs a model on devices. It compiles a model into a Plan (every byte known before any is allocated); a plan
+// takes batches of rows (prefill, decode, drafts, votes: one type for all) and returns what each row asked for.
+// A sequence's numbers never depend on its neighbours, on chunking, on threads or on a cache hit (docs/numerics.md).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/kv/pages.h"
+#include "base/result.h"
+#include "model/model.h"
+#include "sample/sample.h"
+
+namespace ponder::backend {
+
+using TokenId = int32_t;
+using kv::SequenceState;
+
+/// A promise about accuracy, the same for prompt and generated rows. What integers stand behind it is the numerics id.
+enum class Precision : uint8_t { standard, fast, exact };
+const char* to_string(Precision precision);
+std::optional<Precision> parse_precision(std::string_view name);
+
+enum class KvFormat : uint8_t { f16, f32 };
+const char* to_string(KvFormat format);
+std::optional<KvFormat> parse_kv_format(std::string_view name);
+
+struct PlanOptions {
+  int threads = 0;                     ///< 0: physical cores
+  Precision precision = Precision::standard;
+  KvFormat kv_format = KvFormat::f16;
+  int64_t kv_tokens = 4096;            ///< capacity of the page pool, all sequences together; pages are taken as used
+  int max_batch_rows = 512;            ///< rows of one launch
+  int max_output_rows = 32;            ///< rows of one launch that ask for anything
+};
+
+/// Bytes a plan will need, by purpose. `kv_capacity` is only taken as pages are used.
+struct MemoryReport {
+  uint64_t weights = 0;        ///< packed copies in anonymous memory
+  uint64_t mapped_weights = 0; ///< used in place in the file's mapping
+  uint64_t kv_per_token = 0;
+  uint64_t kv_capacity = 0;
+  uint64_t scratch = 0;
+  uint64_t total() const { return weights + mapped_weights + kv_capacity + scratch; }
+};
+
+/// What a run was made with: printed by `show` and `--verbose`, kept in receipts.
+struct PlanInfo {
+  std::string backend;       ///< "cpu", "reference"
+  std::string device;        ///< "AMD EPYC ...", for people
+  std::string isa;           ///< "avx512"
+  std::string numerics_id;   ///< "cpu.i8x32r1"
+  Precision precision = Precision::standard;
+  KvFormat kv_format = KvFormat::f16;
+  int threads = 1;
+  /// Bytes read for one decoded token at depth 0 (weights once), for the fraction of the memory's limit.
+  uint64_t bytes_per_token = 0;
+};
+
+/// One token of one sequence in a batch. Rows of a sequence are consecutive in the batch, ascending in position, and
+/// start at its length(). The sequence must have room (reserve) for all its rows.
+struct Row {
+  SequenceState* sequence = nullptr;
+  TokenId token = 0;
+  int32_t position = 0;
+  const sample::Request* sampling = nullptr;   ///< draw the next token; null: no draw
+  bool want_logits = false;                    ///< keep the full logits for the caller
+};
+
+struct Batch {
+  std::vector<Row> rows;
+};
+
+struct RowResult {
+  sample::Sampled sampled;            ///< if the row asked for a draw
+  std::span<const float> logits;      ///< if asked for; valid until the next launch
+};
+
+/// Set from any thread to abandon the batch in flight (checked between layers).
+using StopFlag = std::atomic<bool>;
+/// Fraction done, 0 to 1, while weights are placed.
+using Progress = std::function<void(double)>;
+
+/// A model placed on devices. One thread at a time.
+class Plan : public kv::PageStore {
+ public:
+  virtual const MemoryReport& memory_report() const = 0;
+  virtual const PlanInfo& info() const = 0;
+  virtual const model::ModelSpec& spec() const = 0;
+
+  /// Allocates and packs. Before it, a plan has allocated nothing of size. `stop` gives up (code cancelled).
+  virtual Result<void> load(const Progress& progress, const StopFlag* stop) = 0;
+
+  kv::PagePool& pages() { return *pages_; }
+  std::unique_ptr<SequenceState> new_state() { return std::make_unique<SequenceState>(*pages_, *this); }
+
+  /// Starts a batch; one may be in flight. A sequence's length is advanced by collect(), not here.
+  virtual Result<void> launch(const Batch& batch, const StopFlag* stop) = 0;
+  /// Waits for it: one result per row. With `cancelled`, every sequence is as before the launch.
+  virtual Result<std::vector<RowResult>> collect() = 0;
+
+ protected:
+  std::unique_ptr<kv::PagePool> pages_;   // made by compile()
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const char* name() const = 0;
+  /// Checks that the model can run here and lays out memory; allocates nothing of size.
+  virtual Result<std::unique_ptr<Plan>> compile(std::shared_ptr<const model::Model> model, const PlanOptions& options) = 0;
+};
+
+/// Checks what every backend demands of a batch (rows consecutive, positions, token ids, limits): the error of a bad one.
+Result<void> validate(const Batch& batch, const model::ModelSpec& spec, const PlanOptions& options);
+
+}  // namespace ponder::backend
