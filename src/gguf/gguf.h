@@ -33,12 +33,15 @@ class ArrayView {
   std::optional<std::string_view> string_at(uint64_t i) const;
   std::optional<int64_t> int_at(uint64_t i) const;
   std::optional<double> number_at(uint64_t i) const;
+  /// The elements as they stand in the file (little-endian, perhaps unaligned); empty for strings.
+  std::span<const uint8_t> raw() const { return {data_, raw_bytes_}; }
 
  private:
   friend class Parser;
   ValueType type_ = ValueType::u8;
   uint64_t count_ = 0;
   const uint8_t* data_ = nullptr;                 // first element (numbers)
+  uint64_t raw_bytes_ = 0;
   std::vector<std::string_view> strings_;         // (strings)
 };
 
