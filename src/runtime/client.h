@@ -1,0 +1,77 @@
+// The two ways to reach models: in this process (LocalClient), or through a Ponder server (HttpClient). The command
+// line talks to this interface only and does not know which it has.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "runtime/types.h"
+
+namespace ponder::runtime {
+
+/// Set from any thread to end the call it was given to.
+using CancelFlag = std::atomic<bool>;
+
+class Client {
+ public:
+  virtual ~Client() = default;
+
+  /// Blocks until the reply is complete; `sink` gets the pieces on the way (on_done and on_error are not used). A set
+  /// flag ends it with what there is so far and done_reason "cancelled".
+  virtual Result<ChatResult> chat(const ChatRequest& request, const ChatSink& sink, const CancelFlag* cancel) = 0;
+
+  virtual Result<std::vector<store::ModelInfo>> list() = 0;
+  virtual Result<std::vector<RunningModel>> running() = 0;
+  virtual Result<ShowResult> show(const std::string& model, bool verbose) = 0;
+  virtual Result<void> pull(const std::string& model, bool insecure,
+                            const std::function<void(const store::PullProgress&)>& progress, const CancelFlag* cancel) = 0;
+  virtual Result<void> remove(const std::string& model) = 0;
+  /// Ends a model's stay in memory.
+  virtual Result<void> stop(const std::string& model) = 0;
+};
+
+/// How models are run in this process.
+struct RuntimeOptions {
+  std::string backend = "auto";        ///< auto | cpu | reference
+  int threads = 0;                     ///< 0: PONDER_THREADS, else physical cores
+  std::string precision = "standard";  ///< standard | fast | exact
+  std::string kv_format = "f16";
+  double keep_alive_seconds = 300;
+  int max_loaded_models = 2;
+  int max_sequences = 8;               ///< per model, at once
+  int default_context = 0;             ///< 0: the model's limit, at most 32,768 and what fits
+};
+
+/// Models of this process behind asynchronous calls: the server's side, and what LocalClient waits on.
+class Runtime {
+ public:
+  static Result<std::unique_ptr<Runtime>> create(store::Store& store, const RuntimeOptions& options);
+  virtual ~Runtime() = default;   ///< cancels what runs and joins
+
+  /// Returns at once; loads the model if need be. Events come through `sink`. The flag is looked at between steps and
+  /// may be set at any time.
+  virtual void chat(ChatRequest request, ChatSink sink, std::shared_ptr<const CancelFlag> cancel) = 0;
+  virtual std::vector<RunningModel> running() = 0;
+  virtual Result<ShowResult> show(const std::string& model, bool verbose) = 0;
+  virtual Result<void> stop(const std::string& model) = 0;
+  virtual store::Store& store() = 0;
+};
+
+std::unique_ptr<Client> make_local_client(Runtime& runtime);
+
+/// OLLAMA_HOST ("host", "host:port", ":port", "http://host:port") as host and port; 127.0.0.1:11434 when empty.
+struct Address {
+  std::string host = "127.0.0.1";
+  int port = 11434;
+};
+Result<Address> parse_address(const std::string& text);
+
+/// Asks `http://host:port/api/version`: a client when a Ponder server answers there (`"server":"ponder"`), an Error
+/// otherwise (not_found: nobody listens; already_exists: another program has the port).
+Result<std::unique_ptr<Client>> connect(const Address& address, double timeout_seconds = 1.0);
+
+}  // namespace ponder::runtime

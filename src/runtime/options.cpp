@@ -1,0 +1,208 @@
+// Options by name. One table drives JSON, command-line text and printing, so that an option is one line here.
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/types.h"
+
+namespace ponder::runtime {
+namespace {
+
+using nlohmann::json;
+
+struct FloatOption {
+  const char* name;
+  std::optional<float> Options::*field;
+  double low, high;
+};
+struct IntOption {
+  const char* name;
+  std::optional<int> Options::*field;
+  int64_t low, high;
+};
+
+constexpr int64_t kIntMax = std::numeric_limits<int>::max();
+
+constexpr FloatOption kFloats[] = {
+    {"temperature", &Options::temperature, 0, 100},
+    {"top_p", &Options::top_p, 0, 1},
+    {"min_p", &Options::min_p, 0, 1},
+    {"repeat_penalty", &Options::repeat_penalty, 1e-3, 1e3},
+    {"presence_penalty", &Options::presence_penalty, -1e3, 1e3},
+    {"frequency_penalty", &Options::frequency_penalty, -1e3, 1e3},
+};
+constexpr IntOption kInts[] = {
+    {"top_k", &Options::top_k, -1, kIntMax},
+    {"repeat_last_n", &Options::repeat_last_n, -1, kIntMax},
+    {"num_predict", &Options::num_predict, -2, kIntMax},
+    {"num_ctx", &Options::num_ctx, 0, kIntMax},
+    {"num_thread", &Options::num_thread, 0, 1024},
+};
+// Options of Ollama that change nothing here: accepted in silence, because clients send them by default.
+constexpr const char* kAccepted[] = {
+    "num_keep",     "num_batch", "num_gpu",  "main_gpu",   "use_mmap",   "typical_p", "mirostat", "mirostat_tau",     "mirostat_eta",
+    "tfs_z",        "low_vram",  "f16_kv",   "logits_all", "vocab_only", "use_mlock", "numa",     "penalize_newline", "draft_num_predict",
+};
+
+Error out_of_range(std::string_view name, const std::string& value, double low, double high) {
+  const auto show = [](double v) {
+    return std::abs(v) >= 1e9 ? (v < 0 ? std::string("-inf") : std::string("inf")) : json(v).dump();
+  };
+  return {ErrorCode::invalid_argument, "option \"" + std::string(name) + "\" is " + value + "; it must be between " + show(low) +
+                                           " and " + show(high)};
+}
+
+Error wrong_type(std::string_view name, const json& value, const char* expected) {
+  return {ErrorCode::invalid_argument,
+          "option \"" + std::string(name) + "\" must be " + expected + ", not " + std::string(value.type_name())};
+}
+
+Result<int64_t> integer_of(std::string_view name, const json& v, int64_t low, int64_t high) {
+  if (!v.is_number()) return wrong_type(name, v, "a whole number");
+  if (v.is_number_float()) {   // some clients send every number as a float
+    const double d = v.get<double>();
+    if (!(d == std::floor(d))) return wrong_type(name, v, "a whole number");
+    if (!(d >= double(low) && d < double(high))) return out_of_range(name, v.dump(), double(low), double(high));
+    return int64_t(d);
+  }
+  const bool too_big = v.is_number_unsigned() && v.get<uint64_t>() > uint64_t(high);
+  if (too_big || v.get<int64_t>() < low || v.get<int64_t>() > high) return out_of_range(name, v.dump(), double(low), double(high));
+  return v.get<int64_t>();
+}
+
+Result<std::vector<std::string>> stops_of(const json& v) {
+  std::vector<std::string> stops;
+  const json list = v.is_array() ? v : v.is_null() ? json::array() : json::array({v});
+  for (const auto& s : list) {
+    if (!s.is_string()) return wrong_type("stop", s, "a string or a list of strings");
+    if (!s.get_ref<const std::string&>().empty()) stops.push_back(s.get<std::string>());
+  }
+  if (stops.size() > 64) return out_of_range("stop (entries)", std::to_string(stops.size()), 0, 64);
+  return stops;
+}
+
+Result<std::vector<std::pair<int32_t, float>>> biases_of(const json& v) {
+  if (!v.is_object()) return wrong_type("logit_bias", v, "an object of token ids and numbers");
+  std::vector<std::pair<int32_t, float>> biases;
+  for (const auto& [key, bias] : v.items()) {
+    int32_t id = -1;
+    const auto [end, ec] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (ec != std::errc() || end != key.data() + key.size() || id < 0 || !bias.is_number())
+      return Error{ErrorCode::invalid_argument, "option \"logit_bias\" maps token ids to numbers; entry \"" + key + "\" does not"};
+    biases.emplace_back(id, float(bias.get<double>()));
+  }
+  return biases;
+}
+
+Result<void> set_from_json(Options& o, const std::string& name, const json& v, bool* known) {
+  *known = true;
+  for (const auto& f : kFloats) {
+    if (name != f.name) continue;
+    if (!v.is_number()) return wrong_type(name, v, "a number");
+    const double d = v.get<double>();
+    if (!(d >= f.low && d <= f.high)) return out_of_range(name, v.dump(), f.low, f.high);
+    o.*f.field = float(d);
+    return {};
+  }
+  for (const auto& f : kInts) {
+    if (name != f.name) continue;
+    PONDER_TRY(const int64_t n, integer_of(name, v, f.low, f.high));
+    o.*f.field = int(n);
+    return {};
+  }
+  if (name == "seed") {
+    PONDER_TRY(o.seed, integer_of(name, v, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
+    return {};
+  }
+  if (name == "stop") {
+    PONDER_TRY(o.stop, stops_of(v));
+    return {};
+  }
+  if (name == "logit_bias") {
+    PONDER_TRY(o.logit_bias, biases_of(v));
+    return {};
+  }
+  for (const char* accepted : kAccepted)
+    if (name == accepted) return {};
+  *known = false;
+  return {};
+}
+
+template <class T>
+void take(std::optional<T>& into, const std::optional<T>& from) {
+  if (from) into = from;
+}
+
+}  // namespace
+
+void Options::merge(const Options& over) {
+  for (const auto& f : kFloats) take(this->*f.field, over.*f.field);
+  for (const auto& f : kInts) take(this->*f.field, over.*f.field);
+  take(seed, over.seed);
+  take(stop, over.stop);
+  if (!over.logit_bias.empty()) logit_bias = over.logit_bias;
+}
+
+Result<Options> options_from_json(const json& object, std::vector<std::string>* warnings) {
+  Options o;
+  if (object.is_null()) return o;
+  if (!object.is_object()) return wrong_type("options", object, "an object");
+  for (const auto& [name, value] : object.items()) {
+    if (value.is_null()) continue;
+    bool known = false;
+    PONDER_CHECK_OK(set_from_json(o, name, value, &known));
+    if (!known && warnings) warnings->push_back("option \"" + name + "\" is not known and was ignored");
+  }
+  return o;
+}
+
+Result<void> set_option(Options& options, std::string_view name_in, std::string_view text) {
+  std::string name(name_in);
+  for (char& c : name)
+    if (c == '-') c = '_';
+  json value;
+  if (name == "stop") {
+    value = options.stop ? json(*options.stop) : json::array();
+    value.push_back(std::string(text));
+  } else {
+    value = json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!value.is_number() && !value.is_object())
+      return Error{ErrorCode::invalid_argument, "option \"" + name + "\" needs a number, not \"" + std::string(text) + "\""};
+  }
+  bool known = false;
+  PONDER_CHECK_OK(set_from_json(options, name, value, &known));
+  if (known) return {};
+  std::string list;
+  for (const auto& n : option_names()) list += (list.empty() ? "" : ", ") + n;
+  return Error{ErrorCode::invalid_argument, "unknown option \"" + name + "\"; known: " + list};
+}
+
+json to_json(const Options& o) {
+  json j = json::object();
+  // Shortest decimal that reads back as the same float, so that 0.6 is not printed as 0.6000000238.
+  const auto shortest = [](float f) {
+    char buffer[32];
+    const auto end = std::to_chars(buffer, buffer + sizeof buffer, f).ptr;
+    return json::parse(buffer, end);
+  };
+  for (const auto& f : kFloats)
+    if (o.*f.field) j[f.name] = shortest(*(o.*f.field));
+  for (const auto& f : kInts)
+    if (o.*f.field) j[f.name] = *(o.*f.field);
+  if (o.seed) j["seed"] = *o.seed;
+  if (o.stop) j["stop"] = *o.stop;
+  for (const auto& [id, bias] : o.logit_bias) j["logit_bias"][std::to_string(id)] = bias;
+  return j;
+}
+
+std::vector<std::string> option_names() {
+  std::vector<std::string> names;
+  for (const auto& f : kFloats) names.emplace_back(f.name);
+  for (const auto& f : kInts) names.emplace_back(f.name);
+  names.insert(names.end(), {"seed", "stop"});
+  return names;
+}
+
+}  // namespace ponder::runtime

@@ -1,0 +1,122 @@
+// What a person or a program asks of a loaded model, and what comes back: the one request type behind the command line
+// and every API dialect. Times are seconds; the dialects convert.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/result.h"
+#include "chat/chat.h"
+#include "store/pull.h"
+#include "store/store.h"
+
+namespace ponder::runtime {
+
+/// Sampling and load options by Ollama's names. Unset means: the model's own default, then the house's.
+struct Options {
+  std::optional<float> temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+  std::optional<int> top_k, repeat_last_n, num_predict, num_ctx, num_thread;
+  std::optional<int64_t> seed;                    ///< negative: a fresh one for each request
+  std::optional<std::vector<std::string>> stop;
+  std::vector<std::pair<int32_t, float>> logit_bias;
+
+  /// Values of `over` win.
+  void merge(const Options& over);
+};
+
+/// Reads an `options` object. A wrong type or a value out of range is an Error that names the option; a name we do not
+/// know adds a line to `warnings` (Ollama ignores those).
+Result<Options> options_from_json(const nlohmann::json& object, std::vector<std::string>* warnings);
+/// Sets one option from text (`--top-p 0.9`, `/set parameter top_p 0.9`); `stop` adds one.
+Result<void> set_option(Options& options, std::string_view name, std::string_view value);
+nlohmann::json to_json(const Options& options);
+/// The names set_option knows, in the order they are shown.
+std::vector<std::string> option_names();
+
+struct ChatRequest {
+  std::string model;                          ///< a name of the store, or the path of a GGUF file (local clients only)
+  std::vector<chat::Message> messages;        ///< empty and no raw prompt: only load the model
+  std::string tools_json;                     ///< JSON array, or empty
+  std::optional<std::string> raw_prompt;      ///< instead of messages: this text as it is, control tokens parsed
+  std::vector<int32_t> context;               ///< generate's deprecated field: token ids that come before the prompt
+  std::optional<bool> think;                  ///< unset: on where the model can
+  Options options;
+  std::optional<double> keep_alive;           ///< seconds; negative: for ever; unset: the default
+  bool logprobs = false;
+  int top_logprobs = 0;                       ///< 0..20
+  std::string client;                         ///< whose prefix cache; callers of one machine share ""
+};
+
+/// One token's log-probability, with the text it stands for.
+struct TokenLogprob {
+  std::string token;
+  double logprob = 0;
+  struct Alternative {
+    std::string token;
+    double logprob = 0;
+  };
+  std::vector<Alternative> top;
+};
+
+/// A piece of the reply. Text is whole UTF-8 characters; stop strings never appear in it.
+struct ChatDelta {
+  std::string thinking, content;
+  std::vector<TokenLogprob> logprobs;         ///< of the tokens whose text is in this piece, if asked for
+};
+
+struct ChatResult {
+  std::string done_reason;                    ///< "stop", "length", "context", "cancelled", "load", "unload"
+  double total_seconds = 0, load_seconds = 0;
+  double prompt_seconds = 0, decode_seconds = 0;
+  double first_token_seconds = 0;             ///< from the request to the first token (TTFT)
+  int prompt_tokens = 0, cached_tokens = 0;
+  int thinking_tokens = 0, answer_tokens = 0; ///< of the model, tags and the end token not counted
+  int output_tokens = 0;                      ///< all drawn tokens
+  int context_length = 0;                     ///< limit this sequence had
+  uint64_t seed = 0;                          ///< that was used
+  std::vector<int32_t> context;               ///< prompt and reply as token ids
+  std::vector<std::string> warnings;          ///< for the person: options ignored, context lowered, ...
+  uint64_t memory_bytes = 0;                  ///< of the loaded model: weights, KV in use, scratch
+  uint64_t bytes_per_token = 0;               ///< read by one decoded token (weights), for GB/s
+};
+
+/// Called from threads of the runtime; must be quick. Exactly one of on_done and on_error comes last.
+struct ChatSink {
+  std::function<void(double fraction)> on_load;
+  std::function<void(int done, int total)> on_prefill;
+  std::function<void(ChatDelta)> on_delta;
+  std::function<void(ChatResult)> on_done;
+  std::function<void(Error)> on_error;
+};
+
+/// A model in memory, for `ps`.
+struct RunningModel {
+  std::string name, digest;
+  store::Details details;
+  uint64_t size = 0;             ///< bytes in memory (weights, KV in use, scratch)
+  uint64_t size_vram = 0;
+  std::string processor;         ///< "100% CPU"
+  int context_length = 0;
+  int running = 0, waiting = 0;  ///< sequences
+  int64_t expires_at = 0;        ///< seconds since 1970; 0: never
+  std::string numerics_id, precision, kv_format, isa;
+};
+
+/// Everything `show` prints.
+struct ShowResult {
+  store::ModelInfo info;
+  std::string path;              ///< of the GGUF file; empty when built in
+  std::string modelfile, parameters, template_text, system, license;
+  std::string template_source;   ///< "file", "built-in chatml", ...
+  std::vector<std::string> capabilities;
+  std::string model_info_json;   ///< object: GGUF metadata; long arrays only with `verbose`
+  std::string tensors_json;      ///< array of {name, type, shape}, with `verbose`
+  std::vector<std::string> notes;  ///< for the person: what the model is distilled from, defaults used, ...
+};
+
+}  // namespace ponder::runtime
