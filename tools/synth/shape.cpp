@@ -14,6 +14,9 @@ namespace ponder::synth {
 namespace {
 
 constexpr double kHeadGain = 3;
+// A tied head sees its own embedding again in the residual stream; at 3 it would mostly answer a
+// token with itself.
+constexpr double kTiedGain = 2;
 
 Shape qwen2(std::string name, uint64_t layers, uint64_t hidden, uint64_t ffn, uint64_t heads,
             uint64_t kv_heads, uint64_t vocab) {
@@ -122,7 +125,7 @@ std::vector<Tensor> tensors(const Shape& s) {
 
   // A tied head multiplies by the embedding, so the embedding then has the head's size; else it has
   // a deviation of 1.
-  const double embedding_gain = s.tied ? kHeadGain : std::sqrt(double(s.hidden));
+  const double embedding_gain = s.tied ? kTiedGain : std::sqrt(double(s.hidden));
   if (!s.tied) matrix("output.weight", s.hidden, s.vocab, kHeadGain);
   vector("output_norm.weight", s.hidden, Fill::norm);
   matrix("token_embd.weight", s.hidden, s.vocab, embedding_gain);

@@ -80,10 +80,11 @@ Result<void> write_model(const Options& options, const std::string& path) {
       continue;
     }
     const uint64_t row_bytes = formats[i]->row_bytes(t.shape[0]), rows = rows_of(t.shape);
+    const RowPool::Chunks& chunks = pool.chunks(*formats[i], t.name, t.deviation, t.shape[0], rows);
     const uint64_t step = std::max<uint64_t>(1, kPieceBytes / row_bytes);
     for (uint64_t row = 0; row < rows; row += step) {
       piece.resize(row_bytes * std::min(step, rows - row));
-      pool.fill(*formats[i], t.deviation, t.shape[0], random, piece);
+      fill(chunks, random, piece);
       PONDER_CHECK_OK(writer.write_data(piece));
     }
   }

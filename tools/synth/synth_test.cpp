@@ -94,6 +94,27 @@ TEST_F(Synth, WeightsHaveTheirDeviationAndRowsDiffer) {
   }
 }
 
+// A head that repeats rows of the embedding would answer each token with itself.
+TEST_F(Synth, HeadAndEmbeddingShareNoRows) {
+  Options o;
+  o.type = "F32";
+  const auto f = make(o);
+  std::set<std::vector<float>> rows;
+  for (const char* name :
+       {"token_embd.weight", "output.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight"}) {
+    std::set<std::vector<float>> own;
+    const gguf::TensorInfo& t = *f->find_tensor(name);
+    auto x = weights(t);
+    for (size_t r = 0; r < t.rows(); ++r) {
+      std::vector<float> row(x.begin() + long(r * 256), x.begin() + long(r * 256 + 256));
+      const float first = row[0];
+      for (float& v : row) v = std::round(1e4f * v / first);  // whatever the deviation
+      own.insert(std::move(row));
+    }
+    for (const auto& row : own) EXPECT_TRUE(rows.insert(row).second) << name;
+  }
+}
+
 TEST_F(Synth, SeedDecidesEverything) {
   Options o;
   o.seed = 5;

@@ -1,6 +1,7 @@
 // See weights.h for how and why.
 #include "synth/weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <numbers>
@@ -9,6 +10,13 @@ namespace ponder::synth {
 namespace {
 
 constexpr uint64_t kPoolChunks = 2048;
+
+/// "attn_q.weight" for "blk.7.attn_q.weight"; other names are kinds of their own.
+std::string_view kind(std::string_view name) {
+  if (!name.starts_with("blk.")) return name;
+  const size_t dot = name.find('.', 4);
+  return dot == name.npos ? name : name.substr(dot + 1);
+}
 
 }  // namespace
 
@@ -24,25 +32,26 @@ uint64_t tensor_seed(uint64_t seed, std::string_view name) {
   return Random(seed ^ h).next();
 }
 
-const RowPool::Pool& RowPool::pool(const quant::Format& format, double deviation, uint64_t chunk) {
-  Pool& p = pools_[{&format, {deviation, chunk}}];
-  if (!p.bytes.empty()) return p;
-  p.chunk_bytes = format.row_bytes(chunk);
-  p.bytes.resize(p.chunk_bytes * kPoolChunks);
-  Random random(seed_ ^ (uint64_t(format.type) << 32) ^ chunk);
-  std::vector<float> x(chunk * kPoolChunks);
+const RowPool::Chunks& RowPool::chunks(const quant::Format& format, std::string_view name,
+                                       double deviation, uint64_t columns, uint64_t rows) {
+  const std::string key = std::string(kind(name)) + " " + format.name;
+  Chunks& c = chunks_[key];
+  if (!c.bytes.empty()) return c;
+  const uint64_t chunk = columns % 256 == 0 ? 256 : columns % 32 == 0 ? 32 : 1;
+  const uint64_t n = std::min(kPoolChunks, rows * (columns / chunk));
+  c.chunk_bytes = format.row_bytes(chunk);
+  c.bytes.resize(c.chunk_bytes * n);
+  Random random(tensor_seed(seed_, key));
+  std::vector<float> x(chunk * n);
   for (float& v : x) v = float(deviation * random.normal());
-  format.quantize(x.data(), p.bytes.data(), x.size() / format.block_size);
-  return p;
+  format.quantize(x.data(), c.bytes.data(), x.size() / format.block_size);
+  return c;
 }
 
-void RowPool::fill(const quant::Format& format, double deviation, uint64_t columns, Random& random,
-                   std::vector<uint8_t>& out) {
-  const uint64_t chunk = columns % 256 == 0 ? 256 : columns % 32 == 0 ? 32 : 1;
-  const Pool& p = pool(format, deviation, chunk);
-  for (uint64_t at = 0; at < out.size(); at += p.chunk_bytes) {
-    std::memcpy(out.data() + at, p.bytes.data() + random.next() % kPoolChunks * p.chunk_bytes,
-                p.chunk_bytes);
+void fill(const RowPool::Chunks& chunks, Random& random, std::vector<uint8_t>& out) {
+  const uint64_t size = chunks.chunk_bytes, n = chunks.bytes.size() / size;
+  for (uint64_t at = 0; at < out.size(); at += size) {
+    std::memcpy(out.data() + at, chunks.bytes.data() + random.next() % n * size, size);
   }
 }
 

@@ -1,14 +1,16 @@
-// Random weights, fast. Quantising billions of random numbers would take minutes, so for each
-// (format, deviation) a pool of 2,048 chunks of up to 256 weights is quantised once, and every row
-// of a tensor is put together from chunks drawn from it. Rows therefore differ (a row of 1,536 is
-// one of 2048^6), files are the same for the same seed, and what is written costs no more than
-// copying. The price: two rows share any one chunk with probability 1 / 2048.
+// Random weights, fast. Quantising billions of random numbers would take minutes, so for each kind
+// of tensor (attn_q.weight of all layers, say) and format a pool of up to 2,048 chunks of up to 256
+// weights is quantised once, and every row is put together from chunks drawn from it. Rows
+// therefore differ (a row of 1,536 is one of 2048^6), files are the same for the same seed, and
+// what is written costs no more than copying. The price: two rows of one kind share any one chunk
+// with probability 1 / 2048. Kinds share nothing: a head made of the embedding's own rows would
+// answer every token with itself.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "quant/format.h"
@@ -39,19 +41,22 @@ class RowPool {
  public:
   explicit RowPool(uint64_t seed) : seed_(seed) {}
 
-  /// Fills `out` (whole rows of `columns` weights) with normal weights of that deviation.
-  void fill(const quant::Format& format, double deviation, uint64_t columns, Random& random,
-            std::vector<uint8_t>& out);
-
- private:
-  struct Pool {
+  /// What a tensor's rows are drawn from; the reference stays valid as long as the pool.
+  struct Chunks {
     uint64_t chunk_bytes = 0;
     std::vector<uint8_t> bytes;
   };
-  const Pool& pool(const quant::Format& format, double deviation, uint64_t chunk);
 
+  /// Normal weights for tensor `name` of rows * columns weights.
+  const Chunks& chunks(const quant::Format& format, std::string_view name, double deviation,
+                       uint64_t columns, uint64_t rows);
+
+ private:
   uint64_t seed_;
-  std::map<std::pair<const quant::Format*, std::pair<double, uint64_t>>, Pool> pools_;
+  std::map<std::string, Chunks> chunks_;  // by kind of tensor and format
 };
+
+/// Fills `out` (whole rows) with chunks drawn at random.
+void fill(const RowPool::Chunks& chunks, Random& random, std::vector<uint8_t>& out);
 
 }  // namespace ponder::synth

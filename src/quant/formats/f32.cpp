@@ -7,11 +7,11 @@ namespace ponder::quant {
 namespace {
 
 void dequantize(const uint8_t* blocks, float* out, size_t n_blocks) {
-  std::memcpy(out, blocks, n_blocks * sizeof(float));
+  if (n_blocks > 0) std::memcpy(out, blocks, n_blocks * sizeof(float));  // null pointers otherwise
 }
 
 void quantize(const float* in, uint8_t* blocks, size_t n_blocks) {
-  std::memcpy(blocks, in, n_blocks * sizeof(float));
+  if (n_blocks > 0) std::memcpy(blocks, in, n_blocks * sizeof(float));
 }
 
 }  // namespace
