@@ -44,6 +44,7 @@ struct RuntimeOptions {
   int max_loaded_models = 2;
   int max_sequences = 8;               ///< per model, at once
   int default_context = 0;             ///< 0: the model's limit, at most 32,768 and what fits
+  bool allow_paths = false;            ///< ChatRequest::model may be a path (never in a server)
 };
 
 /// Models of this process behind asynchronous calls: the server's side, and what LocalClient waits on.

@@ -45,7 +45,7 @@ int quota_cores() {
   return 1 << 20;
 }
 
-std::atomic<int> g_interrupts{0};
+std::atomic<bool> g_interrupted{false};
 std::atomic<int64_t> g_last_interrupt{0};
 
 int64_t now_ms() {
@@ -54,7 +54,7 @@ int64_t now_ms() {
 
 void on_interrupt(int) {
   const int64_t now = now_ms(), last = g_last_interrupt.exchange(now);
-  if (g_interrupts.fetch_add(1) > 0 && now - last < 2000) ::_exit(130);
+  if (g_interrupted.exchange(true) && now - last < 2000) ::_exit(130);
 }
 
 }  // namespace
@@ -146,8 +146,9 @@ void catch_interrupts() {
   action.sa_handler = on_interrupt;  // no SA_RESTART: a blocking read returns
   ::sigaction(SIGINT, &action, nullptr);
 }
-bool interrupted() { return g_interrupts.load() > 0; }
-void interrupt_taken() { g_interrupts.store(0); }
+bool interrupted() { return g_interrupted.load(); }
+void interrupt_taken() { g_interrupted.store(false); }
+const std::atomic<bool>& interrupt_flag() { return g_interrupted; }
 
 }  // namespace ponder::os
 #endif

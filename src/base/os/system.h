@@ -1,6 +1,7 @@
 // The rest of the operating system: environment, cores, folders, terminals, shared libraries, signals.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -58,5 +59,7 @@ class SharedLibrary {
 void catch_interrupts();
 bool interrupted();
 void interrupt_taken();  ///< clears the flag
+/// The flag itself, for calls that take a cancel flag. Lives as long as the program.
+const std::atomic<bool>& interrupt_flag();
 
 }  // namespace ponder::os

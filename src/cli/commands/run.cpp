@@ -1,0 +1,122 @@
+// ponder run MODEL|FILE [PROMPT]: one answer, or a conversation when there is no prompt and a terminal to talk to.
+#include <cstdio>
+#include <iostream>
+
+#include <fmt/format.h>
+
+#include "backend/cpu/limits.h"
+#include "base/os/system.h"
+#include "cli/chat_view.h"
+#include "cli/context.h"
+#include "cli/repl.h"
+#include "cli/terminal.h"
+#include "runtime/wire.h"
+
+namespace ponder::cli {
+namespace {
+
+struct RunFlags {
+  std::string model;
+  std::vector<std::string> prompt;
+  std::string system, think, keep_alive;
+  bool hide_thinking = false, verbose = false, speed = false;
+  ComputeFlags compute;
+  SamplingFlags sampling;
+};
+
+Result<std::optional<bool>> parse_think(const std::string& value) {
+  if (value.empty()) return std::optional<bool>();
+  if (value == "true") return std::optional<bool>(true);
+  if (value == "false") return std::optional<bool>(false);
+  return Error{ErrorCode::unsupported, "--think takes true or false; levels (\"" + value + "\") come with the thinking controls"};
+}
+
+std::string read_all_of_stdin() {
+  std::string text;
+  char buffer[65536];
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) text.append(buffer, n);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+Result<void> run(Context& context, RunFlags& flags) {
+  os::catch_interrupts();
+  PONDER_CHECK_OK(apply(flags.sampling));
+  runtime::ChatRequest request;
+  request.model = flags.model;
+  request.options = flags.sampling.options;
+  PONDER_TRY(request.think, parse_think(flags.think));
+  if (!flags.keep_alive.empty()) PONDER_TRY(request.keep_alive, runtime::wire::parse_keep_alive(flags.keep_alive));
+  if (!flags.system.empty()) {
+    chat::Message system;
+    system.role = "system";
+    system.content = flags.system;
+    request.messages.push_back(std::move(system));
+  }
+
+  PONDER_TRY(runtime::Client* client, context.client(flags.model, flags.compute));
+  PONDER_CHECK_OK(context.ensure_present(*client, flags.model));
+
+  std::string prompt;
+  for (const auto& word : flags.prompt) prompt += (prompt.empty() ? "" : " ") + word;
+  const bool piped = !os::is_terminal(0);
+  if (piped) {
+    const std::string in = read_all_of_stdin();
+    if (!in.empty()) prompt = prompt.empty() ? in : in + "\n\n" + prompt;
+  }
+  if (prompt.empty() && piped) return Error{ErrorCode::invalid_argument, "no prompt: give one as an argument or on standard input"};
+  if (prompt.empty()) {
+    ReplOptions repl;
+    repl.hide_thinking = flags.hide_thinking;
+    repl.verbose = flags.verbose;
+    return run_repl(*client, std::move(request), repl);
+  }
+
+  chat::Message user;
+  user.role = "user";
+  user.content = std::move(prompt);
+  request.messages.push_back(std::move(user));
+  ChatView view(flags.hide_thinking);
+  auto result = client->chat(request, view.sink(), &os::interrupt_flag());
+  view.finish();
+  if (!result.ok()) return std::move(result).error();
+  print_figures(*result, flags.verbose, flags.speed);
+  if (result->done_reason == "cancelled") context.exit_code = 130;
+  return {};
+}
+
+}  // namespace
+
+void print_figures(const runtime::ChatResult& result, bool verbose, bool speed) {
+  for (const auto& warning : result.warnings) fmt::print(stderr, "note: {}\n", printable(warning));
+  if (const auto note = ending_note(result); !note.empty()) fmt::print(stderr, "note: {}\n", note);
+  if (result.done_reason == "cancelled" && !verbose) return;
+  if (verbose || speed) {
+    const double read = backend::cpu::measure_read_bandwidth(0) * 1e-9;
+    fmt::print(stderr, "\n{}", verbose ? verbose_table(result, read) : speed_line(result, read) + "\n");
+  } else if (stderr_is_terminal()) {
+    fmt::print(stderr, "\n\x1b[2m{}\x1b[0m\n", speed_line(result, 0));
+  }
+}
+
+void add_run(CLI::App& app, Context& context) {
+  auto flags = std::make_shared<RunFlags>();   // shared by the callbacks of this command
+  auto* command = app.add_subcommand("run", "run a model: one answer to PROMPT, or a conversation");
+  command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
+  command->add_option("prompt", flags->prompt, "the question; standard input is put in front of it");
+  command->add_option("--system", flags->system, "system message");
+  command->add_option("--think", flags->think, "true or false; default: on where the model can")->expected(0, 1)->default_str("true");
+  command->add_flag("--hidethinking", flags->hide_thinking, "think, but show only the answer");
+  command->add_flag("--verbose", flags->verbose, "figures after the answer");
+  command->add_flag("--speed", flags->speed, "one line of figures after the answer");
+  command->add_option("--keepalive", flags->keep_alive, "how long a server keeps the model in memory (5m)");
+  flags->compute.add_to(*command);
+  flags->sampling.add_to(*command);
+  command->callback([&context, flags, command] {
+    flags->compute.finish(*command);
+    if (command->count("--think") > 0 && flags->think.empty()) flags->think = "true";
+    if (auto done = run(context, *flags); !done.ok()) report(context, done.error());
+  });
+}
+
+}  // namespace ponder::cli

@@ -1,0 +1,125 @@
+#include "cli/context.h"
+
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/os/system.h"
+#include "cli/terminal.h"
+#include "runtime/wire.h"
+
+extern "C" {
+extern const unsigned char ponder_tiny_begin[];
+extern const unsigned char ponder_tiny_end[];
+}
+
+namespace ponder::cli {
+namespace {
+
+store::Store make_store() {
+  store::Store store(store::StoreOptions::from_environment());
+  store::BuiltinModel tiny;
+  tiny.name = "ponder-tiny";
+  tiny.bytes = {ponder_tiny_begin, size_t(ponder_tiny_end - ponder_tiny_begin)};
+  tiny.params_json = R"({"temperature": 0})";
+  tiny.license = "MIT";
+  if (auto set = store.set_builtin(std::move(tiny)); !set.ok()) fmt::print(stderr, "Error: {}\n", set.error().message);
+  return store;
+}
+
+}  // namespace
+
+void ComputeFlags::add_to(CLI::App& command) {
+  command.add_option("--backend", options.backend, "auto, cpu or reference")->check(CLI::IsMember({"auto", "cpu", "reference"}));
+  command.add_option("-t,--threads", options.threads, "threads that compute (default: physical cores, PONDER_THREADS)")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--precision", options.precision, "standard, fast or exact")->check(CLI::IsMember({"standard", "fast", "exact"}));
+  command.add_option("--kv", options.kv_format, "KV cache: f16 or f32")->check(CLI::IsMember({"f16", "f32"}));
+}
+
+void ComputeFlags::finish(const CLI::App& command) {
+  for (const char* flag : {"--backend", "--threads", "--precision", "--kv"}) given = given || command.count(flag) > 0;
+  const auto number = [](const char* name) {
+    int n = 0;
+    if (const auto v = os::env(name)) std::from_chars(v->data(), v->data() + v->size(), n);
+    return n;
+  };
+  if (options.threads == 0) options.threads = number("PONDER_THREADS");
+  options.default_context = number("OLLAMA_CONTEXT_LENGTH");
+  if (const int n = number("OLLAMA_NUM_PARALLEL"); n > 0) options.max_sequences = n;
+  if (const int n = number("OLLAMA_MAX_LOADED_MODELS"); n > 0) options.max_loaded_models = n;
+  if (const auto keep = os::env("OLLAMA_KEEP_ALIVE"))
+    if (auto seconds = runtime::wire::parse_keep_alive(*keep); seconds.ok()) options.keep_alive_seconds = *seconds;
+}
+
+void SamplingFlags::add_to(CLI::App& command) {
+  for (const auto& name : runtime::option_names()) {
+    std::string flag = "--" + name;
+    for (char& c : flag)
+      if (c == '_') c = '-';
+    command
+        .add_option_function<std::vector<std::string>>(
+            flag, [this, name](const std::vector<std::string>& values) { for (const auto& v : values) given_.emplace_back(name, v); },
+            "Ollama's option " + name)
+        ->group("Sampling")
+        ->type_name("VALUE")
+        ->expected(1)
+        ->take_all();
+  }
+}
+
+Result<void> apply(SamplingFlags& flags) {
+  for (const auto& [name, value] : flags.given_) PONDER_CHECK_OK(runtime::set_option(flags.options, name, value));
+  return {};
+}
+
+Context::Context() : store_(make_store()) {}
+
+Result<runtime::Address> Context::address(const std::string& host_flag) const {
+  return runtime::parse_address(host_flag.empty() ? os::env("OLLAMA_HOST").value_or("") : host_flag);
+}
+
+Result<runtime::Client*> Context::local(const ComputeFlags& flags) {
+  auto options = flags.options;
+  options.allow_paths = true;
+  PONDER_TRY(runtime_, runtime::Runtime::create(store_, options));
+  client_ = runtime::make_local_client(*runtime_);
+  return client_.get();
+}
+
+Result<runtime::Client*> Context::client(const std::string& model, const ComputeFlags& flags) {
+  if (flags.given || is_file(model)) return local(flags);
+  PONDER_TRY(const auto server, address(""));
+  auto remote = runtime::connect(server);
+  if (!remote.ok()) return local(flags);   // nobody there, or another program: work alone
+  client_ = std::move(*remote);
+  return client_.get();
+}
+
+Result<std::shared_ptr<const runtime::OpenModel>> Context::open(const std::string& model) const {
+  return runtime::open_model(store_, model, /*allow_path=*/true);
+}
+
+Result<void> Context::ensure_present(runtime::Client& client, const std::string& model) {
+  if (is_file(model)) return {};
+  auto shown = client.show(model, false);
+  if (shown.ok() || shown.error().code != ErrorCode::not_found) return {};   // other errors come back with more context
+  PullBar bar;
+  return client.pull(model, false, [&](const store::PullProgress& p) { bar.update(p); }, &os::interrupt_flag());
+}
+
+void report(Context& context, const Error& error) {
+  fmt::print(stderr, "Error: {}\n", error.message);
+  context.exit_code = error.code == ErrorCode::cancelled ? 130 : 1;
+}
+
+bool is_file(const std::string& model) {
+  if (model.ends_with(".gguf") && model.find("://") == std::string::npos) return true;
+  std::error_code ignored;
+  return model.find('/') != std::string::npos && std::filesystem::is_regular_file(model, ignored);
+}
+
+}  // namespace ponder::cli

@@ -1,0 +1,54 @@
+// The program. Each command is one file in commands/, found by CMake: it exports add_NAME(app, context), which declares
+// its flags and what to do. Start reading at commands/run.cpp.
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "base/log.h"
+#include "base/os/system.h"
+#include "base/version.h"
+#include "cli/context.h"
+
+
+namespace ponder::cli {
+#define PONDER_COMMAND(name) void add_##name(CLI::App& app, Context& context);
+#include "cli_commands.inl"
+#undef PONDER_COMMAND
+}  // namespace ponder::cli
+
+namespace {
+
+void send_log_to_stderr() {
+  auto logger = spdlog::stderr_color_mt("ponder");
+  logger->set_pattern("%^%l%$: %v");
+  logger->set_level(ponder::os::env("PONDER_DEBUG") ? spdlog::level::debug : spdlog::level::warn);
+  ponder::set_log_sink([logger](ponder::LogLevel level, std::string_view text) {
+    constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn, spdlog::level::err};
+    logger->log(levels[int(level)], "{}", text);
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace ponder::cli;
+  send_log_to_stderr();
+  Context context;
+  CLI::App app{"Ponder runs reasoning models on your own machine.", "ponder"};
+  app.require_subcommand(1);
+  app.set_version_flag("-v,--version", fmt::format("ponder version is {}", ponder::kVersion));
+  app.failure_message(CLI::FailureMessage::simple);
+#define PONDER_COMMAND(name) add_##name(app, context);
+#include "cli_commands.inl"
+#undef PONDER_COMMAND
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 1;   // usage errors are 1, as the table in the README says
+  }
+  std::fflush(stdout);
+  return context.exit_code;
+}

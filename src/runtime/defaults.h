@@ -1,0 +1,16 @@
+// Sampling defaults of a model: what its publisher recommends, as far as the file and the manifest say.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "gguf/gguf.h"
+#include "runtime/types.h"
+
+namespace ponder::runtime {
+
+/// House defaults (Ollama's), then general.sampling.* of the file, then the publisher's values for model families that
+/// have them (R1 distills, Qwen3), then the manifest's params. Notes say what came from where.
+Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json, std::vector<std::string>& notes);
+
+}  // namespace ponder::runtime

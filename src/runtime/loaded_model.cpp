@@ -1,0 +1,164 @@
+// Opening and loading. How much context a model gets is decided here, from the plan's own memory report and what the
+// machine has free, before anything is allocated.
+#include "runtime/loaded_model.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/reference/reference_backend.h"
+#include "base/log.h"
+#include "base/os/memory.h"
+#include "base/os/system.h"
+#include "chat/thinking.h"
+#include "runtime/defaults.h"
+#include "runtime/direct.h"
+
+namespace ponder::runtime {
+namespace {
+
+constexpr int kUsualContext = 32768;      // when num_ctx is not given
+constexpr int kSmallestContext = 512;     // below it a model is refused, not squeezed in
+std::string file_stem(const std::string& path) { return std::filesystem::path(path).stem().string(); }
+
+bool looks_like_path(const std::string& s) {
+  return s.size() > 5 && (s.ends_with(".gguf") || s.ends_with(".GGUF") || s.starts_with('/') || s.starts_with("./") || s.starts_with("../"));
+}
+
+Result<std::shared_ptr<const gguf::File>> open_file(const store::Model& stored) {
+  if (stored.path.empty()) return gguf::File::parse(stored.bytes, nullptr, stored.name.display());
+  return gguf::File::open(stored.path);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name, bool allow_path) {
+  auto open = std::make_shared<OpenModel>();
+  std::error_code ignored;
+  if (allow_path && (looks_like_path(name) || std::filesystem::is_regular_file(name, ignored))) {
+    open->stored.path = std::filesystem::absolute(name).string();
+    open->stored.by_reference = true;
+    open->stored.name.model = file_stem(name);
+    open->stored.source = open->stored.path;
+  } else {
+    PONDER_TRY(open->stored, store.resolve(name));
+  }
+  PONDER_TRY(open->file, open_file(open->stored));
+  PONDER_TRY(open->tokenizer, tokenizer::Tokenizer::load(*open->file));
+
+  const auto own = open->file->get_string("tokenizer.chat_template");
+  if (own && !own->empty()) {
+    PONDER_TRY(open->chat_template, chat::Template::compile(*own));
+    open->template_source = "file";
+  } else {
+    // A model without a template can still complete raw prompts; render() tells the person.
+    const auto architecture = open->file->get_string("general.architecture").value_or("");
+    if (auto builtin = chat::builtin_template(architecture, *open->tokenizer); builtin.ok()) {
+      PONDER_TRY(open->chat_template, chat::Template::compile(builtin->source));
+      open->template_source = "built-in " + builtin->name;
+      open->notes.push_back("the file has no chat template; using the built-in \"" + builtin->name + "\"");
+    } else {
+      open->template_source = "none";
+      open->notes.push_back(builtin.error().message);
+    }
+  }
+  if (open->chat_template) open->thinking = chat::find_thinking_tags(*open->chat_template, *open->tokenizer);
+  PONDER_TRY(open->defaults, model_defaults(*open->file, open->thinking.has_value(), open->stored.params_json, open->notes));
+
+  auto& details = open->stored.details;
+  if (details.family.empty()) {   // a file run in place has no manifest that tells
+    details.family = std::string(open->file->get_string("general.architecture").value_or("unknown"));
+    details.families = {details.family};
+    details.quantization_level = model::quantization_name(*open->file);
+    uint64_t n = 0;
+    for (const auto& t : open->file->tensors()) n += t.n_elements();
+    details.parameter_size = model::parameter_size(n);
+    details.context_length = open->file->get_u64(details.family + ".context_length").value_or(0);
+    details.embedding_length = open->file->get_u64(details.family + ".embedding_length").value_or(0);
+    open->stored.size = open->file->total_bytes();
+  }
+  return std::shared_ptr<const OpenModel>(std::move(open));
+}
+
+Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& request) const {
+  if (request.raw_prompt) return std::vector<tokenizer::Segment>{{*request.raw_prompt, true}};
+  if (!chat_template)
+    return Error{ErrorCode::unsupported, notes.empty() ? "the model has no chat template; send a raw prompt" : notes.back()};
+  if (request.think == true && !thinking)
+    return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support thinking"};
+  if (!request.tools_json.empty() && !chat_template->supports_tools())
+    return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support tools: its template has no place for them"};
+
+  chat::RenderInput input;
+  input.messages = request.messages;
+  const bool has_system = std::any_of(input.messages.begin(), input.messages.end(), [](const auto& m) { return m.role == "system"; });
+  if (!stored.system.empty() && !has_system) {
+    chat::Message system;
+    system.role = "system";
+    system.content = stored.system;
+    input.messages.insert(input.messages.begin(), std::move(system));
+  }
+  input.tools_json = request.tools_json;
+  if (chat_template->reads_enable_thinking()) input.enable_thinking = request.think.value_or(true);
+  const auto text_of = [&](std::optional<tokenizer::TokenId> id) { return id ? std::string(tokenizer->piece(*id, true)) : std::string(); };
+  input.bos_token = text_of(tokenizer->bos());
+  input.eos_token = text_of(tokenizer->eos());
+  PONDER_TRY(auto segments, chat_template->render(input));
+  // Some models take no switch: the empty thought is written for them, and the proof is in the token ids.
+  if (request.think == false && thinking) segments = chat::close_thought(std::move(segments), *thinking);
+  return segments;
+}
+
+Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name) {
+  if (name == "auto" || name == "cpu") return backend::cpu::make_backend();
+  if (name == "reference") return backend::reference::make_backend();
+  return Error{ErrorCode::invalid_argument, "unknown backend \"" + name + "\"; known: auto, cpu, reference"};
+}
+
+Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const OpenModel> open, const RuntimeOptions& options,
+                                                       int min_context, const std::function<void(double)>& progress,
+                                                       const CancelFlag* cancel) {
+  const double start = os::monotonic_seconds();
+  PONDER_TRY(auto backend, make_backend(options.backend));
+  PONDER_TRY(auto model, model::Model::load(open->file));
+
+  PONDER_TRY(auto plan_opts, plan_options(options));
+  const int model_limit = model->spec.context_length;
+  const int wanted = min_context > 0 ? std::min(min_context, model_limit) : std::min(kSmallestContext, model_limit);
+  plan_opts.kv_tokens = wanted;
+  PONDER_TRY(auto sized, backend->compile(model, plan_opts));
+
+  // What the machine can give, without swapping, beyond weights and scratch.
+  const auto& report = sized->memory_report();
+  PONDER_CHECK_OK(check_fits(open->stored.name.model, report, wanted));
+  const uint64_t taken = report.weights + report.mapped_weights + report.scratch + kHeadroom;
+  const uint64_t available = os::memory_info().available;
+  const uint64_t spare = available > taken ? available - taken : 0;
+  const uint64_t fitting = report.kv_per_token == 0 ? uint64_t(1) << 30 : spare / report.kv_per_token;
+  const int64_t most = int64_t(model_limit) * options.max_sequences;
+  plan_opts.kv_tokens = std::max<int64_t>(wanted, std::min<int64_t>(int64_t(std::min<uint64_t>(fitting, 1u << 30)), most));
+  PONDER_TRY(auto plan, backend->compile(model, plan_opts));
+  PONDER_CHECK_OK(plan->load(progress, cancel));
+
+  auto loaded = std::make_unique<LoadedModel>();
+  loaded->open_ = std::move(open);
+  loaded->context_limit_ = int(std::min<int64_t>(model_limit, plan_opts.kv_tokens));
+  const int usual = options.default_context > 0 ? options.default_context : kUsualContext;
+  loaded->default_context_ = std::min(usual, loaded->context_limit_);
+  engine::EngineOptions engine_options;
+  engine_options.context_length = loaded->context_limit_;
+  engine_options.max_sequences = options.max_sequences;
+  engine_options.max_batch_rows = plan_opts.max_batch_rows;
+  PONDER_TRY(loaded->engine_, engine::Engine::create(std::move(plan), engine_options));
+  loaded->engine_->start();
+  loaded->load_seconds_ = os::monotonic_seconds() - start;
+  return loaded;
+}
+
+uint64_t LoadedModel::memory_bytes() const {
+  const auto& report = engine_->plan().memory_report();
+  const uint64_t kv = uint64_t(engine_->status().pages_used) * backend::kv::kPageTokens * report.kv_per_token;
+  return report.weights + report.mapped_weights + report.scratch + kv;
+}
+
+}  // namespace ponder::runtime

@@ -1,0 +1,64 @@
+// A model as a person sees it: file, vocabulary, template, defaults, and the engine that runs it. Opening reads only
+// metadata (show, render, tokenize need no more); start() places the weights.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "chat/chat.h"
+#include "engine/engine.h"
+#include "gguf/gguf.h"
+#include "model/model.h"
+#include "runtime/client.h"
+#include "runtime/types.h"
+#include "store/store.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ponder::runtime {
+
+/// File, vocabulary, template and defaults of a model; nothing of size in memory.
+struct OpenModel {
+  store::Model stored;                                   ///< where it came from
+  std::shared_ptr<const gguf::File> file;                // shared with model and tokenizer
+  std::shared_ptr<const tokenizer::Tokenizer> tokenizer; // shared with every reply
+  std::shared_ptr<const chat::Template> chat_template;   // shared with show
+  std::string template_source;                           ///< "file" or "built-in chatml"
+  std::optional<chat::ThinkingTags> thinking;            ///< set when the model thinks
+  Options defaults;                                      ///< the model's own over the house's
+  std::vector<std::string> notes;                        ///< for the person
+
+  /// The prompt as segments; errors as the template raises them.
+  Result<std::vector<tokenizer::Segment>> render(const ChatRequest& request) const;
+};
+
+/// Opens a name of the store or (if `allow_path`) the path of a GGUF file. `vocabulary_only`: tensors may be missing,
+/// a template need not fit.
+Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name_or_path, bool allow_path);
+
+/// An open model with its weights placed and its engine running.
+class LoadedModel {
+ public:
+  static Result<std::unique_ptr<LoadedModel>> load(std::shared_ptr<const OpenModel> open, const RuntimeOptions& options,
+                                                   int min_context, const std::function<void(double)>& progress,
+                                                   const CancelFlag* cancel);
+
+  const OpenModel& open() const { return *open_; }
+  engine::Engine& engine() { return *engine_; }
+  int context_limit() const { return context_limit_; }       ///< most that one sequence may have here
+  int default_context() const { return default_context_; }   ///< when num_ctx is not given
+  double load_seconds() const { return load_seconds_; }
+  uint64_t memory_bytes() const;                             ///< weights, KV pages in use, scratch
+
+ private:
+  std::shared_ptr<const OpenModel> open_;   // shared with replies in flight
+  std::unique_ptr<engine::Engine> engine_;
+  int context_limit_ = 0, default_context_ = 0;
+  double load_seconds_ = 0;
+};
+
+/// A backend by its name on the command line: "auto", "cpu", "reference".
+Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name);
+
+}  // namespace ponder::runtime

@@ -1,0 +1,54 @@
+// From tokens to what a person reads: one reply's stream of tokens is decoded, split into thought and answer, checked
+// for stop strings and handed on in pieces. It is a controller of the engine, so that a stop string ends the sequence
+// at the token that completes it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "chat/chat.h"
+#include "engine/engine.h"
+#include "runtime/stop_matcher.h"
+#include "runtime/types.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ponder::runtime {
+
+class Reply : public engine::Controller {
+ public:
+  struct Setup {
+    std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+    std::optional<chat::ThinkingTags> tags;   ///< of a thinking model
+    bool starts_inside = false;               ///< the prompt ends in an open thought
+    std::vector<std::string> stops;           ///< looked for in the answer only: a thought must not end a reply
+    bool logprobs = false;
+    std::function<void(ChatDelta)> deliver;
+  };
+  explicit Reply(Setup setup);
+
+  engine::Decision on_token(const engine::TokenEvent& event) override;
+  /// Hands on what was held back. Idempotent.
+  void on_finish(const std::string& reason) override;
+  bool must_see_token() const override { return matcher_.active(); }
+
+  int thinking_tokens() const { return splitter_.thinking_tokens(); }
+  int answer_tokens() const { return splitter_.answer_tokens(); }
+  /// Tokens of the reply, the end token not among them.
+  const std::vector<tokenizer::TokenId>& tokens() const { return tokens_; }
+
+ private:
+  void take(std::vector<chat::SplitPiece> pieces);
+  void hand_on();
+  TokenLogprob describe(const engine::TokenEvent& event) const;
+
+  Setup setup_;
+  chat::ThinkingSplitter splitter_;
+  StopMatcher matcher_;
+  std::vector<tokenizer::TokenId> tokens_;
+  ChatDelta pending_;
+  bool finished_ = false;
+};
+
+}  // namespace ponder::runtime

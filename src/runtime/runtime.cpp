@@ -1,0 +1,429 @@
+// The models of this process. One control thread loads models, renders prompts and hands sequences to engines; a look
+// at cancel flags and idle models every 50 ms keeps "within 250 ms" without touching the engines' hot path.
+#include <algorithm>
+#include <condition_variable>
+#include <ctime>
+#include <deque>
+#include <list>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "base/log.h"
+#include "base/os/system.h"
+#include "runtime/client.h"
+#include "runtime/loaded_model.h"
+#include "runtime/reply.h"
+#include "runtime/show.h"
+
+namespace ponder::runtime {
+namespace {
+
+constexpr auto kTick = std::chrono::milliseconds(50);
+
+struct Job {
+  ChatRequest request;
+  ChatSink sink;
+  std::shared_ptr<const CancelFlag> cancel;   // shared with the caller, who sets it
+  double submitted = 0;
+};
+
+// A model in memory with what keeps it there.
+struct Resident {
+  std::unique_ptr<LoadedModel> model;
+  std::string name;
+  int threads = 0;               // it was loaded with (num_thread)
+  int users = 0;                 // requests that hold it
+  double idle_since = 0;
+  double keep_alive = 300;       // seconds; negative: for ever
+};
+
+class RuntimeImpl : public Runtime {
+ public:
+  RuntimeImpl(store::Store& store, RuntimeOptions options) : store_(store), options_(std::move(options)) {
+    control_ = std::thread([this] { control_loop(); });
+  }
+
+  ~RuntimeImpl() override {
+    {
+      std::lock_guard lock(mutex_);
+      quit_ = true;
+    }
+    stopping_ = true;
+    wake_.notify_all();
+    control_.join();
+    for (auto& job : queue_) fail(job, {ErrorCode::cancelled, "the server is shutting down"});
+    // Engines cancel their sequences and report them while they are joined; the reports still need this object.
+    for (auto& r : residents_) r.model.reset();
+  }
+
+  void chat(ChatRequest request, ChatSink sink, std::shared_ptr<const CancelFlag> cancel) override {
+    {
+      std::lock_guard lock(mutex_);
+      queue_.push_back({std::move(request), std::move(sink), std::move(cancel), os::monotonic_seconds()});
+    }
+    wake_.notify_all();
+  }
+
+  std::vector<RunningModel> running() override {
+    std::lock_guard lock(mutex_);
+    std::vector<RunningModel> all;
+    for (const auto& r : residents_) all.push_back(describe(r));
+    return all;
+  }
+
+  Result<ShowResult> show(const std::string& model, bool verbose) override {
+    PONDER_TRY(auto open, open_model(store_, model, options_.allow_paths));
+    return describe_model(*open, verbose);
+  }
+
+  Result<void> stop(const std::string& model) override {
+    PONDER_TRY(const auto name, store::Name::parse(model));
+    std::lock_guard lock(mutex_);
+    for (auto& r : residents_)
+      if (r.name == name.display()) {
+        r.keep_alive = 0;
+        wake_.notify_all();
+        return {};
+      }
+    return Error{ErrorCode::not_found, "model '" + model + "' is not loaded"};
+  }
+
+  store::Store& store() override { return store_; }
+
+ private:
+  struct Active {
+    Resident* resident;
+    engine::SequenceId id;
+    std::shared_ptr<const CancelFlag> cancel;   // shared with the caller
+  };
+
+  static void fail(const Job& job, Error error) {
+    if (job.sink.on_error) job.sink.on_error(std::move(error));
+  }
+
+  RunningModel describe(const Resident& r) const {
+    RunningModel m;
+    const auto& info = r.model->engine().plan().info();
+    const auto status = r.model->engine().status();
+    m.name = r.name;
+    m.digest = r.model->open().stored.digest;
+    m.details = r.model->open().stored.details;
+    m.size = r.model->memory_bytes();
+    m.processor = "100% CPU";
+    m.context_length = r.model->default_context();
+    m.running = status.running;
+    m.waiting = status.waiting;
+    if (r.keep_alive >= 0) {
+      const double left = r.users > 0 ? r.keep_alive : std::max(0.0, r.idle_since + r.keep_alive - os::monotonic_seconds());
+      m.expires_at = int64_t(std::time(nullptr)) + int64_t(left + 0.5);
+    }
+    m.numerics_id = info.numerics_id;
+    m.precision = backend::to_string(info.precision);
+    m.kv_format = backend::to_string(info.kv_format);
+    m.isa = info.isa;
+    return m;
+  }
+
+  void control_loop() {
+    std::unique_lock lock(mutex_);
+    while (!quit_) {
+      cancel_flagged();
+      unload_expired(lock);
+      Job job;
+      if (take_job(job)) {
+        lock.unlock();
+        serve(job);
+        lock.lock();
+        continue;
+      }
+      const bool watch = !active_.empty() || !queue_.empty() || !residents_.empty();
+      if (watch) {
+        wake_.wait_for(lock, kTick);
+      } else {
+        wake_.wait(lock, [&] { return quit_ || !queue_.empty(); });
+      }
+    }
+    for (const auto& a : active_) a.resident->model->engine().cancel(a.id);
+  }
+
+  void cancel_flagged() {
+    for (const auto& a : active_)
+      if (a.cancel && *a.cancel) a.resident->model->engine().cancel(a.id);
+  }
+
+  // Takes idle models out that outstayed their time. Their engines are joined without the lock.
+  void unload_expired(std::unique_lock<std::mutex>& lock) {
+    std::list<Resident> gone;
+    const double now = os::monotonic_seconds();
+    for (auto it = residents_.begin(); it != residents_.end();) {
+      const auto next = std::next(it);
+      if (it->users == 0 && it->keep_alive >= 0 && now >= it->idle_since + it->keep_alive) gone.splice(gone.end(), residents_, it);
+      it = next;
+    }
+    if (gone.empty()) return;
+    lock.unlock();
+    gone.clear();
+    lock.lock();
+  }
+
+  // The first waiting request that can run now: its model is here, or there is room to load it.
+  bool take_job(Job& job) {
+    for (auto it = queue_.begin(); it != queue_.end(); ++it) {
+      const bool cancelled = it->cancel && *it->cancel;
+      if (!cancelled && !find_resident(it->request) && int(residents_.size()) >= options_.max_loaded_models && !idle_resident()) continue;
+      job = std::move(*it);
+      queue_.erase(it);
+      return true;
+    }
+    return false;
+  }
+
+  static std::string key_of(const std::string& model) {
+    auto name = store::Name::parse(model);
+    return name.ok() ? name->display() : model;
+  }
+
+  Resident* find_resident(const ChatRequest& request) {
+    const std::string key = key_of(request.model);
+    for (auto& r : residents_)
+      if (r.name == key && (!request.options.num_thread || *request.options.num_thread == 0 || *request.options.num_thread == r.threads)) return &r;
+    return nullptr;
+  }
+
+  Resident* idle_resident() {
+    Resident* oldest = nullptr;
+    for (auto& r : residents_)
+      if (r.users == 0 && (oldest == nullptr || r.idle_since < oldest->idle_since)) oldest = &r;
+    return oldest;
+  }
+
+  // Makes room by unloading the model that has been idle longest; false when none is idle.
+  bool evict_one() {
+    std::list<Resident> gone;
+    std::lock_guard lock(mutex_);
+    Resident* idle = idle_resident();
+    if (idle == nullptr) return false;
+    const auto it = std::find_if(residents_.begin(), residents_.end(), [&](const Resident& r) { return &r == idle; });
+    gone.splice(gone.end(), residents_, it);
+    return true;   // an idle engine joins at once
+  }
+
+  Result<Resident*> acquire(Job& job, double* load_seconds) {
+    {
+      std::lock_guard lock(mutex_);
+      if (Resident* r = find_resident(job.request)) {
+        r->users++;
+        return r;
+      }
+    }
+    PONDER_TRY(auto open, open_model(store_, job.request.model, options_.allow_paths));
+    RuntimeOptions options = options_;
+    if (job.request.options.num_thread.value_or(0) > 0) options.threads = *job.request.options.num_thread;
+    while (int(residents_.size()) >= options_.max_loaded_models && evict_one()) {
+    }
+    const double start = os::monotonic_seconds();
+    for (;;) {
+      const int wanted = job.request.options.num_ctx.value_or(0);
+      auto model = LoadedModel::load(open, options, wanted, job.sink.on_load ? job.sink.on_load : std::function<void(double)>(),
+                                     job.cancel.get());
+      if (!model.ok()) {
+        if (model.error().code == ErrorCode::out_of_memory && evict_one()) continue;
+        return model.error();
+      }
+      *load_seconds = os::monotonic_seconds() - start;
+      std::lock_guard lock(mutex_);
+      Resident& r = residents_.emplace_back();
+      r.model = std::move(*model);
+      r.name = key_of(job.request.model);
+      r.threads = options.threads;
+      r.keep_alive = options_.keep_alive_seconds;
+      r.users = 1;
+      return &r;
+    }
+  }
+
+  void release(Resident* r) {
+    std::lock_guard lock(mutex_);
+    r->users--;
+    r->idle_since = os::monotonic_seconds();
+    wake_.notify_all();
+  }
+
+  void serve(Job& job) {
+    if (job.cancel && *job.cancel) return fail(job, {ErrorCode::cancelled, "cancelled before it began"});
+    const bool load_only = job.request.messages.empty() && !job.request.raw_prompt;
+    if (load_only && job.request.keep_alive == 0.0) {
+      (void)stop(job.request.model);
+      ChatResult result;
+      result.done_reason = "unload";
+      if (job.sink.on_done) job.sink.on_done(std::move(result));
+      return;
+    }
+    double load_seconds = 0;
+    auto resident = acquire(job, &load_seconds);
+    if (!resident.ok()) return fail(job, std::move(resident).error());
+    Resident* r = *resident;
+    if (job.request.keep_alive) {
+      std::lock_guard lock(mutex_);
+      r->keep_alive = *job.request.keep_alive;
+    }
+    if (load_only) {
+      release(r);
+      ChatResult result;
+      result.done_reason = "load";
+      result.load_seconds = load_seconds;
+      result.total_seconds = os::monotonic_seconds() - job.submitted;
+      if (job.sink.on_done) job.sink.on_done(std::move(result));
+      return;
+    }
+    if (auto begun = begin(job, r, load_seconds); !begun.ok()) {
+      release(r);
+      fail(job, std::move(begun).error());
+    }
+  }
+
+  // Renders, encodes and submits. After success the engine's callbacks own the rest.
+  Result<void> begin(Job& job, Resident* r, double load_seconds) {
+    const OpenModel& open = r->model->open();
+    const ChatRequest& request = job.request;
+    PONDER_TRY(const auto segments, open.render(request));
+    tokenizer::EncodeOptions encode;
+    encode.add_bos = request.context.empty();
+    std::vector<tokenizer::TokenId> prompt = open.tokenizer->encode(segments, encode);
+    if (!request.context.empty()) {   // a continued conversation begins only once
+      if (!prompt.empty() && prompt.front() == open.tokenizer->bos()) prompt.erase(prompt.begin());
+      for (const int32_t id : request.context)
+        if (id < 0 || id >= open.tokenizer->vocab_size())
+          return Error{ErrorCode::invalid_argument, "context holds " + std::to_string(id) + ", which is no token of this model"};
+      prompt.insert(prompt.begin(), request.context.begin(), request.context.end());
+    }
+    if (prompt.empty()) return Error{ErrorCode::invalid_argument, "the prompt is empty"};
+
+    Options options = open.defaults;
+    options.merge(request.options);
+    auto result = std::make_shared<ChatResult>();   // shared by the callbacks of one reply
+    result->load_seconds = load_seconds;
+    result->bytes_per_token = r->model->engine().plan().info().bytes_per_token;
+    PONDER_TRY(const int context, context_for(*r->model, options, result->warnings));
+    if (int(prompt.size()) >= context)
+      return Error{ErrorCode::out_of_range, "the prompt has " + std::to_string(prompt.size()) + " tokens and the context holds " +
+                                                std::to_string(context) + ", answer included; shorten the conversation or raise num_ctx" +
+                                                " (this model and machine: up to " + std::to_string(r->model->context_limit()) + ")"};
+    result->context_length = context;
+    result->prompt_tokens = int(prompt.size());
+
+    Reply::Setup setup;
+    setup.tokenizer = open.tokenizer;
+    setup.tags = open.thinking;
+    setup.starts_inside = open.thinking && chat::ends_inside_thought(segments, *open.thinking);
+    setup.stops = options.stop.value_or(std::vector<std::string>());
+    setup.logprobs = request.logprobs;
+    setup.deliver = job.sink.on_delta;
+    auto reply = std::make_shared<Reply>(std::move(setup));   // shared with the engine
+
+    engine::SequenceRequest sequence;
+    sequence.prompt = prompt;
+    sequence.sampling = sampling_of(options);
+    result->seed = sequence.sampling.seed;
+    sequence.max_new_tokens = options.num_predict.value_or(-1) < 0 ? -1 : *options.num_predict;
+    sequence.context_length = context;
+    const auto ends = open.tokenizer->end_of_generation();
+    sequence.end_tokens.assign(ends.begin(), ends.end());
+    sequence.top_logprobs = request.logprobs ? request.top_logprobs : -1;
+    sequence.client = request.client;
+    sequence.controllers.push_back(reply);
+    const double submitted = job.submitted;
+    sequence.sink.on_token = [result, submitted](const engine::TokenEvent&) {
+      if (result->output_tokens++ == 0) result->first_token_seconds = os::monotonic_seconds() - submitted;
+    };
+    if (job.sink.on_prefill)
+      sequence.sink.on_prefill = [f = job.sink.on_prefill](const engine::PrefillProgress& p) { f(p.done, p.total); };
+    auto key = std::make_shared<engine::SequenceId>(0);   // known to the callback once submit returned
+    sequence.sink.on_finish = [this, r, result, reply, submitted, prompt, key, sink = job.sink](const engine::Finished& finished) {
+      reply->on_finish(finished.reason);
+      result->done_reason = finished.reason;
+      result->cached_tokens = finished.stats.cached_tokens;
+      result->output_tokens = finished.stats.output_tokens;
+      result->prompt_seconds = finished.stats.prefill_seconds;
+      result->decode_seconds = finished.stats.decode_seconds;
+      result->thinking_tokens = reply->thinking_tokens();
+      result->answer_tokens = reply->answer_tokens();
+      result->total_seconds = os::monotonic_seconds() - submitted;
+      if (!stopping_) result->memory_bytes = r->model->memory_bytes();
+      result->context = prompt;
+      result->context.insert(result->context.end(), reply->tokens().begin(), reply->tokens().end());
+      {
+        std::lock_guard lock(mutex_);
+        std::erase_if(active_, [&](const Active& a) { return a.resident == r && a.id == *key; });
+      }
+      release(r);
+      if (finished.error) {
+        if (sink.on_error) sink.on_error(*finished.error);
+      } else if (sink.on_done) {
+        sink.on_done(std::move(*result));
+      }
+    };
+
+    // The lock is held over submit so that a reply that ends at once finds itself in `active_`.
+    std::lock_guard lock(mutex_);
+    PONDER_TRY(const auto id, r->model->engine().submit(std::move(sequence)));
+    *key = id;
+    active_.push_back({r, id, job.cancel});
+    return {};
+  }
+
+  static Result<int> context_for(const LoadedModel& model, const Options& options, std::vector<std::string>& warnings) {
+    const int wanted = options.num_ctx.value_or(0);
+    if (wanted <= 0) return model.default_context();
+    const int trained = int(std::min<uint64_t>(model.open().stored.details.context_length, 1u << 30));
+    if (trained > 0 && wanted > trained) {
+      warnings.push_back("num_ctx " + std::to_string(wanted) + " is more than the model was made for; using " + std::to_string(trained));
+      return std::min(trained, model.context_limit());
+    }
+    if (wanted > model.context_limit())
+      return Error{ErrorCode::out_of_memory, "num_ctx " + std::to_string(wanted) + " does not fit: with this model loaded there is memory for " +
+                                                 std::to_string(model.context_limit()) + " tokens"};
+    return wanted;
+  }
+
+  static sample::Params sampling_of(const Options& o) {
+    sample::Params p;
+    p.temperature = o.temperature.value_or(p.temperature);
+    p.top_k = o.top_k.value_or(p.top_k);
+    p.top_p = o.top_p.value_or(p.top_p);
+    p.min_p = o.min_p.value_or(p.min_p);
+    p.repeat_penalty = o.repeat_penalty.value_or(p.repeat_penalty);
+    p.repeat_last_n = o.repeat_last_n.value_or(p.repeat_last_n);
+    p.presence_penalty = o.presence_penalty.value_or(p.presence_penalty);
+    p.frequency_penalty = o.frequency_penalty.value_or(p.frequency_penalty);
+    p.logit_bias = o.logit_bias;
+    const int64_t seed = o.seed.value_or(-1);
+    p.seed = seed >= 0 ? uint64_t(seed) : os::random_u64() >> 1;   // printable as a signed number
+    return p;
+  }
+
+  store::Store& store_;
+  const RuntimeOptions options_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<Job> queue_;
+  std::list<Resident> residents_;   // stable addresses: callbacks point at them
+  std::vector<Active> active_;
+  bool quit_ = false;
+  std::atomic<bool> stopping_{false};
+  std::thread control_;             // last: starts when everything above is there
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Runtime>> Runtime::create(store::Store& store, const RuntimeOptions& options) {
+  PONDER_CHECK_OK([&]() -> Result<void> {
+    PONDER_TRY(auto known, make_backend(options.backend));
+    (void)known;
+    return {};
+  }());
+  return std::unique_ptr<Runtime>(std::make_unique<RuntimeImpl>(store, options));
+}
+
+}  // namespace ponder::runtime

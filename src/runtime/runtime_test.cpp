@@ -1,0 +1,119 @@
+// Options, addresses, and the JSON that server and HttpClient share.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/client.h"
+#include "runtime/types.h"
+#include "runtime/wire.h"
+
+namespace ponder::runtime {
+namespace {
+
+using nlohmann::json;
+
+TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
+  std::vector<std::string> warnings;
+  auto o = options_from_json(json::parse(R"({"temperature":0.5,"top_k":7.0,"seed":-1,"stop":"x","num_gpu":3,"nonsense":1,"min_p":null})"),
+                             &warnings);
+  ASSERT_TRUE(o.ok());
+  EXPECT_EQ(*o->temperature, 0.5f);
+  EXPECT_EQ(*o->top_k, 7);
+  EXPECT_EQ(o->stop->at(0), "x");
+  EXPECT_FALSE(o->min_p);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("nonsense"), std::string::npos);
+
+  for (const char* bad : {R"({"temperature":"warm"})", R"({"temperature":-1})", R"({"temperature":1e400})", R"({"top_k":1.5})",
+                          R"({"top_k":99999999999})", R"({"num_ctx":-5})", R"({"stop":[1]})", R"({"top_p":2})",
+                          R"({"logit_bias":{"a":1}})", R"({"seed":1e30})", R"([1])", R"({"num_predict":18446744073709551615})"}) {
+    const json j = json::parse(bad, nullptr, false);
+    if (j.is_discarded()) continue;   // 1e400 is not a number for this parser
+    auto r = options_from_json(j, nullptr);
+    ASSERT_FALSE(r.ok()) << bad;
+    EXPECT_EQ(r.error().code, ErrorCode::invalid_argument);
+    if (j.is_object()) EXPECT_NE(r.error().message.find(j.begin().key()), std::string::npos) << r.error().message;
+  }
+}
+
+TEST(Options, TextAndJsonAgreeAndMergeKeepsWhatIsNotSet) {
+  Options a;
+  ASSERT_TRUE(set_option(a, "top-p", "0.9").ok());
+  ASSERT_TRUE(set_option(a, "stop", "one").ok());
+  ASSERT_TRUE(set_option(a, "stop", "two").ok());
+  EXPECT_EQ(to_json(a).dump(), R"({"stop":["one","two"],"top_p":0.9})");
+  EXPECT_FALSE(set_option(a, "top_p", "much").ok());
+  EXPECT_NE(set_option(a, "warmth", "1").error().message.find("temperature"), std::string::npos);
+  Options over;
+  over.temperature = 0.25f;
+  a.merge(over);
+  EXPECT_EQ(*a.temperature, 0.25f);
+  EXPECT_EQ(*a.top_p, 0.9f);
+}
+
+TEST(Address, ReadsWhatOllamaHostMayHold) {
+  const auto is = [](const char* text, const char* host, int port) {
+    const auto a = parse_address(text);
+    ASSERT_TRUE(a.ok()) << text;
+    EXPECT_EQ(a->host, host) << text;
+    EXPECT_EQ(a->port, port) << text;
+  };
+  is("", "127.0.0.1", 11434);
+  is("localhost", "localhost", 11434);
+  is("localhost:80", "localhost", 80);
+  is(":5000", "127.0.0.1", 5000);
+  is("http://10.0.0.1:7000/", "10.0.0.1", 7000);
+  is("http://10.0.0.1", "10.0.0.1", 80);
+  is("[::1]:9", "::1", 9);
+  is("::1", "::1", 11434);
+  for (const char* bad : {"x:y", "x:70000", "https://a", "[::1"}) EXPECT_FALSE(parse_address(bad).ok()) << bad;
+}
+
+TEST(Wire, ResultsSurviveTheRoundTrip) {
+  ChatResult r;
+  r.done_reason = "context";
+  r.total_seconds = 1.5;
+  r.prompt_tokens = 12;
+  r.cached_tokens = 3;
+  r.output_tokens = 40;
+  r.thinking_tokens = 30;
+  r.answer_tokens = 9;
+  r.first_token_seconds = 0.25;
+  r.context_length = 99;
+  r.seed = 0x7fffffffffffffffull;
+  r.warnings = {"w"};
+  json j = {{"model", "m"}};
+  wire::add_result(j, r);
+  const ChatResult back = wire::result_from(json::parse(j.dump()));
+  EXPECT_EQ(back.done_reason, "context");
+  EXPECT_DOUBLE_EQ(back.total_seconds, 1.5);
+  EXPECT_EQ(back.thinking_tokens, 30);
+  EXPECT_EQ(back.answer_tokens, 9);
+  EXPECT_EQ(back.cached_tokens, 3);
+  EXPECT_EQ(back.seed, r.seed);
+  EXPECT_EQ(back.warnings, r.warnings);
+  EXPECT_EQ(j["eval_count"], 40);
+}
+
+TEST(Wire, LogprobsKeepBytesThatAreHalfACharacter) {
+  const std::vector<TokenLogprob> list = {{"\xF0\x9F", -0.5, {{"a", -0.5}, {"\xFF", -2}}}};
+  const auto back = wire::logprobs_from(json::parse(wire::logprobs(list).dump()));
+  ASSERT_EQ(back.size(), 1u);
+  EXPECT_EQ(back[0].token, "\xF0\x9F");
+  EXPECT_EQ(back[0].top[1].token, "\xFF");
+}
+
+TEST(Wire, TimesAndKeepAlive) {
+  EXPECT_EQ(wire::timestamp(1'700'000'000'123'456'789), "2023-11-14T22:13:20.123456789Z");
+  EXPECT_EQ(wire::parse_timestamp("2023-11-14T22:13:20.123Z"), 1'700'000'000);
+  EXPECT_EQ(wire::parse_timestamp("yesterday"), 0);
+  EXPECT_EQ(wire::parse_keep_alive(300).value(), 300);
+  EXPECT_EQ(wire::parse_keep_alive("5m").value(), 300);
+  EXPECT_EQ(wire::parse_keep_alive("1h30m").value(), 5400);
+  EXPECT_EQ(wire::parse_keep_alive("500ms").value(), 0.5);
+  EXPECT_EQ(wire::parse_keep_alive("-1").value(), -1);
+  for (const char* bad : {"\"\"", "\"soon\"", "\"5x\"", "[]", "\"1h-5m\""}) EXPECT_FALSE(wire::parse_keep_alive(json::parse(bad)).ok()) << bad;
+}
+
+}  // namespace
+}  // namespace ponder::runtime

@@ -1,0 +1,69 @@
+// Reading fields of a request's JSON object with errors that name the field.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.h"
+
+namespace ponder::server {
+
+/// Absent and null are the same.
+inline const nlohmann::json* field(const nlohmann::json& body, const char* name) {
+  const auto it = body.find(name);
+  return it == body.end() || it->is_null() ? nullptr : &*it;
+}
+
+inline Error wrong_field(const char* name, const char* expected, const nlohmann::json& found) {
+  return {ErrorCode::invalid_argument, std::string("\"") + name + "\" must be " + expected + ", not " + found.type_name()};
+}
+
+inline Result<std::string> string_field(const nlohmann::json& body, const char* name, std::string fallback = {}) {
+  const auto* v = field(body, name);
+  if (v == nullptr) return fallback;
+  if (!v->is_string()) return wrong_field(name, "a string", *v);
+  return v->get<std::string>();
+}
+
+inline Result<bool> bool_field(const nlohmann::json& body, const char* name, bool fallback) {
+  const auto* v = field(body, name);
+  if (v == nullptr) return fallback;
+  if (!v->is_boolean()) return wrong_field(name, "true or false", *v);
+  return v->get<bool>();
+}
+
+inline Result<int> int_field(const nlohmann::json& body, const char* name, int fallback, int low, int high) {
+  const auto* v = field(body, name);
+  if (v == nullptr) return fallback;
+  if (!v->is_number()) return wrong_field(name, "a whole number", *v);
+  const double d = v->get<double>();
+  if (!(d >= low && d <= high) || d != double(int(d)))
+    return Error{ErrorCode::invalid_argument, std::string("\"") + name + "\" is " + v->dump() + "; it must be a whole number between " +
+                                                  std::to_string(low) + " and " + std::to_string(high)};
+  return int(d);
+}
+
+/// "model": required, not empty.
+inline Result<std::string> model_field(const nlohmann::json& body) {
+  PONDER_TRY(std::string model, string_field(body, "model"));
+  if (model.empty()) {
+    PONDER_TRY(model, string_field(body, "name"));   // older clients of Ollama
+  }
+  if (model.empty()) return Error{ErrorCode::invalid_argument, "model is required"};
+  return model;
+}
+
+/// think: true, false, or a level, which is refused with a reason until thinking can be budgeted.
+inline Result<std::optional<bool>> think_field(const nlohmann::json& body, const char* name) {
+  const auto* v = field(body, name);
+  if (v == nullptr) return std::optional<bool>();
+  if (v->is_boolean()) return std::optional<bool>(v->get<bool>());
+  if (v->is_string() || v->is_number() || v->is_object())
+    return Error{ErrorCode::unsupported, std::string("\"") + name + "\" takes true or false; levels and budgets (" + v->dump() +
+                                             ") are not supported by this version"};
+  return wrong_field(name, "true or false", *v);
+}
+
+}  // namespace ponder::server

@@ -1,0 +1,250 @@
+// OpenAI's chat completions and model list. A request's sampling values override the model's own only where the client
+// sent them (Ollama forces 1.0 on this route; R1 wants 0.6). The thought stands in "reasoning" (Ollama's name) and in
+// "reasoning_content" (DeepSeek's and llama.cpp's).
+#include <ctime>
+
+
+#include "base/os/system.h"
+#include "runtime/wire.h"
+#include "server/fields.h"
+#include "server/http.h"
+
+namespace ponder::server {
+namespace {
+
+using nlohmann::json;
+namespace wire = runtime::wire;
+
+struct CompletionRequest {
+  runtime::ChatRequest chat;
+  bool stream = false, include_usage = false;
+};
+
+// Names of this route that are options of ours under the same or another name.
+constexpr std::pair<const char*, const char*> kOptionFields[] = {
+    {"temperature", "temperature"}, {"top_p", "top_p"},   {"presence_penalty", "presence_penalty"}, {"frequency_penalty", "frequency_penalty"},
+    {"seed", "seed"},               {"stop", "stop"},     {"logit_bias", "logit_bias"},             {"max_tokens", "num_predict"},
+    {"max_completion_tokens", "num_predict"},             {"top_k", "top_k"},                       {"min_p", "min_p"},
+    {"repeat_penalty", "repeat_penalty"},                 {"num_ctx", "num_ctx"}};
+
+Result<std::optional<bool>> think_of(const json& body) {
+  PONDER_TRY(auto think, think_field(body, "think"));
+  if (think) return think;
+  if (const auto* kwargs = field(body, "chat_template_kwargs"); kwargs != nullptr && kwargs->is_object()) {
+    PONDER_TRY(think, think_field(*kwargs, "enable_thinking"));
+    if (think) return think;
+  }
+  const auto* effort = field(body, "reasoning_effort");
+  if (const auto* reasoning = field(body, "reasoning"); effort == nullptr && reasoning != nullptr && reasoning->is_object())
+    effort = field(*reasoning, "effort");
+  if (effort == nullptr) return std::optional<bool>();
+  if (effort->is_string() && effort->get_ref<const std::string&>() == "none") return std::optional<bool>(false);
+  return Error{ErrorCode::unsupported, "\"reasoning_effort\" " + effort->dump() + " is not supported by this version: only \"none\" is, which switches thinking off"};
+}
+
+Result<CompletionRequest> read_request(const json& body) {
+  CompletionRequest r;
+  PONDER_TRY(r.chat.model, model_field(body));
+  const auto* messages = field(body, "messages");
+  if (messages == nullptr || !messages->is_array() || messages->empty())
+    return Error{ErrorCode::invalid_argument, "\"messages\" must be a list with at least one message"};
+  PONDER_TRY(r.chat.messages, chat::messages_from_json(*messages));
+  PONDER_TRY(r.stream, bool_field(body, "stream", false));
+  if (const auto* options = field(body, "stream_options"); options != nullptr && options->is_object()) {
+    PONDER_TRY(r.include_usage, bool_field(*options, "include_usage", false));
+  }
+  if (const auto* options = field(body, "options")) {   // Ollama's object works here too
+    PONDER_TRY(r.chat.options, runtime::options_from_json(*options, nullptr));
+  }
+  json mapped = json::object();
+  for (const auto& [theirs, ours] : kOptionFields)
+    if (const auto* v = field(body, theirs)) mapped[ours] = *v;
+  PONDER_TRY(const auto options, runtime::options_from_json(mapped, nullptr));
+  r.chat.options.merge(options);
+  PONDER_TRY(r.chat.think, think_of(body));
+  PONDER_TRY(r.chat.logprobs, bool_field(body, "logprobs", false));
+  PONDER_TRY(r.chat.top_logprobs, int_field(body, "top_logprobs", 0, 0, 20));
+  if (const auto* keep = field(body, "keep_alive")) {
+    PONDER_TRY(r.chat.keep_alive, wire::parse_keep_alive(*keep));
+  }
+  PONDER_TRY(const int n, int_field(body, "n", 1, 1, 1 << 20));
+  if (n != 1) return Error{ErrorCode::unsupported, "\"n\" above 1 is not supported by this version"};
+  if (const auto* tools = field(body, "tools"); tools != nullptr && !tools->empty())
+    return Error{ErrorCode::unsupported, "\"tools\" are not supported by this version: tool calls in a reply are not recognised yet"};
+  if (const auto* format = field(body, "response_format")) {
+    if (!format->is_object() || format->value("type", json()) != "text")
+      return Error{ErrorCode::unsupported, "\"response_format\" other than {\"type\": \"text\"} is not supported by this version"};
+  }
+  return r;
+}
+
+// "stop" and "length" are the words of this dialect; a full context is a length to its clients.
+const char* finish_reason(const std::string& reason) { return reason == "length" || reason == "context" ? "length" : "stop"; }
+
+json usage_of(const runtime::ChatResult& r) {
+  return {{"prompt_tokens", r.prompt_tokens},
+          {"completion_tokens", r.output_tokens},
+          {"total_tokens", r.prompt_tokens + r.output_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", r.cached_tokens}}},
+          {"completion_tokens_details", {{"reasoning_tokens", r.thinking_tokens}}}};
+}
+
+void put_text(json& message, const runtime::ChatDelta& delta) {
+  if (!delta.thinking.empty()) {
+    message["reasoning"] = delta.thinking;
+    message["reasoning_content"] = delta.thinking;
+  }
+}
+
+struct Completion {
+  std::string id, model;
+  int64_t created;
+
+  json envelope(const char* object) const {
+    return {{"id", id}, {"object", object}, {"created", created}, {"model", model}, {"system_fingerprint", "fp_ponder"}};
+  }
+
+  json chunk(const runtime::ChatDelta& delta, bool first) const {
+    json d = json::object();
+    if (first) d["role"] = "assistant";
+    d["content"] = delta.content;
+    put_text(d, delta);
+    json choice = {{"index", 0}, {"delta", std::move(d)}, {"finish_reason", nullptr}};
+    if (!delta.logprobs.empty()) choice["logprobs"] = {{"content", wire::logprobs(delta.logprobs)}};
+    json j = envelope("chat.completion.chunk");
+    j["choices"].push_back(std::move(choice));
+    return j;
+  }
+
+  json last_chunk(const std::string& reason) const {
+    json j = envelope("chat.completion.chunk");
+    j["choices"].push_back({{"index", 0}, {"delta", json::object()}, {"finish_reason", finish_reason(reason)}});
+    return j;
+  }
+
+  json usage_chunk(const runtime::ChatResult& result) const {
+    json j = envelope("chat.completion.chunk");
+    j["choices"] = json::array();
+    j["usage"] = usage_of(result);
+    return j;
+  }
+
+  json whole(const runtime::ChatDelta& all, const runtime::ChatResult& result) const {
+    json message = {{"role", "assistant"}, {"content", all.content}};
+    put_text(message, all);
+    json choice = {{"index", 0}, {"message", std::move(message)}, {"finish_reason", finish_reason(result.done_reason)}};
+    if (!all.logprobs.empty()) choice["logprobs"] = {{"content", wire::logprobs(all.logprobs)}};
+    json j = envelope("chat.completion");
+    j["choices"].push_back(std::move(choice));
+    j["usage"] = usage_of(result);
+    return j;
+  }
+};
+
+std::string event(const json& object) { return "data: " + object.dump(-1, ' ', false, json::error_handler_t::replace) + "\n\n"; }
+
+Task<void> chat_completions(Exchange& exchange) {
+  const auto read = [&]() -> Result<CompletionRequest> {
+    PONDER_TRY(const json body, exchange.json_body());
+    return read_request(body);
+  };
+  auto request = read();
+  if (!request.ok()) {
+    co_await send_error(exchange, std::move(request).error());
+    co_return;
+  }
+  char id[32];
+  std::snprintf(id, sizeof id, "chatcmpl-%016llx", static_cast<unsigned long long>(os::random_u64()));
+  const Completion completion{id, request->chat.model, int64_t(std::time(nullptr))};
+  const bool stream = request->stream, include_usage = request->include_usage;
+  const auto chat = RunningChat::start(exchange, std::move(request->chat));
+  runtime::ChatDelta all;
+  for (;;) {
+    ChatEvent e = co_await chat->next();
+    if (e.kind == ChatEvent::Kind::none) {
+      exchange.close_after();
+      break;
+    }
+    if (e.kind == ChatEvent::Kind::error) {
+      chat->release();
+      co_await send_error(exchange, std::move(e.error));
+      break;
+    }
+    const bool done = e.kind == ChatEvent::Kind::done;
+    if (!stream && !done) {
+      all.thinking += e.delta.thinking;
+      all.content += e.delta.content;
+      all.logprobs.insert(all.logprobs.end(), e.delta.logprobs.begin(), e.delta.logprobs.end());
+      continue;
+    }
+    if (!stream) {
+      chat->release();
+      json whole = completion.whole(all, e.result);
+      co_await exchange.send_json(200, std::move(whole));
+      break;
+    }
+    const bool first = !exchange.streaming();
+    if (first && !co_await exchange.begin_stream("text/event-stream")) break;
+    std::string text;
+    if (!done) {
+      text = event(completion.chunk(e.delta, first));
+    } else {
+      chat->release();
+      if (first) text = event(completion.chunk({}, true));
+      text += event(completion.last_chunk(e.result.done_reason));
+      if (include_usage) text += event(completion.usage_chunk(e.result));
+      text += "data: [DONE]\n\n";
+    }
+    if (!co_await exchange.send_piece(std::move(text))) break;
+    if (!done) continue;
+    co_await exchange.end_stream();
+    break;
+  }
+  chat->release();
+}
+
+json model_object(const store::ModelInfo& m) {
+  return {{"id", m.name.display()}, {"object", "model"}, {"created", m.modified}, {"owned_by", m.name.ns}};
+}
+
+Task<void> models(Exchange& exchange) {
+  auto* store = &exchange.runtime().store();
+  const std::function<Result<std::vector<store::ModelInfo>>()> work = [store] { return store->list(); };
+  auto all = co_await run_blocking(exchange, work);
+  if (!all.ok()) {
+    co_await send_error(exchange, std::move(all).error());
+    co_return;
+  }
+  json list = json::array();
+  for (const auto& m : *all) list.push_back(model_object(m));
+  json reply = {{"object", "list"}, {"data", std::move(list)}};
+  co_await exchange.send_json(200, std::move(reply));
+}
+
+Task<void> one_model(Exchange& exchange) {
+  auto* store = &exchange.runtime().store();
+  const std::string name = exchange.rest;
+  const std::function<Result<store::Model>()> work = [store, name] { return store->resolve(name); };
+  auto model = co_await run_blocking(exchange, work);
+  if (!model.ok()) {
+    co_await send_error(exchange, std::move(model).error());
+    co_return;
+  }
+  json reply = model_object(*model);
+  co_await exchange.send_json(200, std::move(reply));
+}
+
+}  // namespace
+
+std::vector<Route> openai_routes() {
+  using http::verb;
+  return {{verb::post, "/v1/chat/completions", chat_completions}, {verb::get, "/v1/models", models}, {verb::get, "/v1/models/*", one_model}};
+}
+
+json openai_error(const Error& error) {
+  const unsigned status = status_of(error.code);
+  const char* type = status == 404 ? "not_found_error" : status < 500 ? "invalid_request_error" : "api_error";
+  return {{"error", {{"message", error.message}, {"type", type}, {"param", nullptr}, {"code", to_string(error.code)}}}};
+}
+
+}  // namespace ponder::server

@@ -1,0 +1,221 @@
+// Connections: accept, read one request at a time under deadlines and limits, look the route up, answer, go on.
+// Everything about what a request means is in the dialect files; who may come in is in gate.cpp.
+#include "server/server.h"
+
+#include <algorithm>
+#include <list>
+#include <optional>
+#include <thread>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/strand.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/read.hpp>
+#include <boost/beast/http/write.hpp>
+
+#include "base/log.h"
+#include "server/http.h"
+
+namespace ponder::server {
+namespace {
+
+using asio::ip::tcp;
+
+constexpr uint32_t kHeaderLimit = 32 << 10;
+constexpr int kBlockingThreads = 4;
+
+std::chrono::milliseconds ms(double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1000)); }
+
+class ServerImpl : public Server {
+ public:
+  ServerImpl(runtime::Runtime& runtime, ServerOptions options) : options_(std::move(options)), shared_{runtime, blocking_} {
+    for (auto* list : {&ollama_routes, &openai_routes})
+      for (auto& route : (*list)()) routes_.push_back(route);
+  }
+
+  ~ServerImpl() override { stop(); }
+
+  Result<void> listen() {
+    boost::system::error_code ec;
+    tcp::resolver resolver(io_);
+    const auto& a = options_.address;
+    const auto endpoints = resolver.resolve(a.host, std::to_string(a.port), tcp::resolver::numeric_service, ec);
+    if (ec || endpoints.empty()) return Error{ErrorCode::invalid_argument, "cannot resolve the address \"" + a.host + "\": " + ec.message()};
+    const tcp::endpoint endpoint = *endpoints.begin();
+    if (!endpoint.address().is_loopback())
+      return Error{ErrorCode::permission, a.host + " is not a loopback address. This version has no API keys, so it would be open to everyone on" +
+                                              " the network; serve on 127.0.0.1 (and reach it through ssh -L or a proxy with authentication)"};
+    acceptor_.open(endpoint.protocol(), ec);
+    if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address(true), ec);
+    if (!ec) acceptor_.bind(endpoint, ec);
+    if (!ec) acceptor_.listen(asio::socket_base::max_listen_connections, ec);
+    if (ec == boost::system::errc::address_in_use)
+      return Error{ErrorCode::already_exists, "port " + std::to_string(a.port) + " on " + a.host +
+                                                  " is taken (by Ollama, or another Ponder?); stop that program, or choose another port: OLLAMA_HOST=" +
+                                                  a.host + ":" + std::to_string(a.port + 1) + " ponder serve"};
+    if (ec) return Error{ErrorCode::io, "cannot listen on " + a.host + ":" + std::to_string(a.port) + ": " + ec.message()};
+    port_ = acceptor_.local_endpoint(ec).port();
+    asio::co_spawn(io_, accept_loop(), asio::detached);
+    for (int i = 0; i < std::max(1, options_.threads); ++i) threads_.emplace_back([this] { io_.run(); });
+    return {};
+  }
+
+  int port() const override { return port_; }
+
+  void stop() override {
+    if (shared_.stopping.exchange(true)) return;
+    asio::post(io_, [this] {
+      boost::system::error_code ignored;
+      acceptor_.close(ignored);
+    });
+    // Running requests see a hung-up peer and end within a tick; give them that, then drop what is left.
+    {
+      std::lock_guard lock(mutex_);
+      for (auto& c : connections_)
+        asio::post(c->get_executor(), [weak = std::weak_ptr<beast::tcp_stream>(c)] {
+          boost::system::error_code ignored;
+          if (auto stream = weak.lock()) stream->socket().shutdown(tcp::socket::shutdown_both, ignored);
+        });
+    }
+    for (int i = 0; i < 100; ++i) {
+      {
+        std::lock_guard lock(mutex_);
+        if (connections_.empty()) break;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    io_.stop();
+    for (auto& t : threads_) t.join();
+    threads_.clear();
+    blocking_.stop();
+    blocking_.join();
+  }
+
+ private:
+  Task<void> accept_loop() {
+    for (;;) {
+      const auto strand = asio::make_strand(io_);
+      tcp::socket socket(strand);
+      boost::system::error_code ec;
+      auto token = asio::redirect_error(asio::use_awaitable, ec);
+      co_await acceptor_.async_accept(socket, token);
+      if (shared_.stopping || ec == asio::error::operation_aborted) co_return;
+      if (ec) {   // out of descriptors, most likely: let some connections end
+        log(LogLevel::warning, "accept: " + ec.message());
+        asio::steady_timer pause(io_, std::chrono::milliseconds(100));
+        co_await pause.async_wait(token);
+        continue;
+      }
+      auto stream = std::make_shared<beast::tcp_stream>(std::move(socket));   // shared with stop()
+      {
+        std::lock_guard lock(mutex_);
+        if (int(connections_.size()) >= options_.max_connections) continue;   // dropped: closes
+        connections_.push_back(stream);
+      }
+      asio::co_spawn(strand, serve(stream), asio::detached);
+    }
+  }
+
+  Task<void> serve(std::shared_ptr<beast::tcp_stream> stream) {
+    beast::flat_buffer buffer;
+    boost::system::error_code ec;
+    stream->socket().set_option(tcp::no_delay(true), ec);
+    bool first = true;
+    for (bool go_on = true; go_on && !shared_.stopping;) {
+      http::request_parser<http::string_body> parser;
+      parser.header_limit(kHeaderLimit);
+      parser.body_limit(options_.max_body_bytes);
+      stream->expires_after(ms(first ? options_.header_timeout_seconds : options_.idle_timeout_seconds));
+      auto token = asio::redirect_error(asio::use_awaitable, ec);
+      co_await http::async_read_header(*stream, buffer, parser, token);
+      first = false;
+      if (!ec) {
+        stream->expires_after(ms(options_.idle_timeout_seconds));
+        if (parser.get()[http::field::expect] == "100-continue") {
+          http::response<http::empty_body> proceed{http::status::continue_, 11};
+          co_await http::async_write(*stream, proceed, token);
+        }
+        if (!ec) co_await http::async_read(*stream, buffer, parser, token);
+      }
+      if (ec == http::error::end_of_stream || ec == beast::error::timeout || ec == asio::error::operation_aborted ||
+          ec == asio::error::connection_reset || ec == asio::error::eof || ec == http::error::partial_message)
+        break;
+      Exchange exchange(shared_, *stream, parser.release());
+      if (ec) {
+        exchange.close_after();
+        const bool large = ec == http::error::body_limit || ec == http::error::header_limit;
+        co_await exchange.send(large ? 413 : 400, "application/json; charset=utf-8",
+                               large ? "{\"error\":\"the request is too large\"}" : "{\"error\":\"this is not a valid HTTP request\"}");
+        break;
+      }
+      co_await answer(exchange);
+      go_on = exchange.keep_alive();
+    }
+    stream->socket().shutdown(tcp::socket::shutdown_send, ec);
+    std::lock_guard lock(mutex_);
+    connections_.remove(stream);
+  }
+
+  Task<void> answer(Exchange& exchange) {
+    const auto& request = exchange.request();
+    const std::string target(request.target());
+    exchange.path = target.substr(0, target.find('?'));
+    if (const char* why = refuse(exchange, options_.origins)) {
+      exchange.close_after();
+      co_await send_error(exchange, {ErrorCode::permission, why});
+      co_return;
+    }
+    if (request.method() == http::verb::options) {
+      co_await exchange.send(204, "", "");
+      co_return;
+    }
+    // HEAD is GET without a body.
+    const auto method = request.method() == http::verb::head ? http::verb::get : request.method();
+    bool known_path = false;
+    for (const auto& route : routes_) {
+      const std::string_view pattern = route.path;
+      const bool open_end = pattern.ends_with('*');
+      const bool fits = open_end ? exchange.path.starts_with(pattern.substr(0, pattern.size() - 1)) : exchange.path == pattern;
+      if (!fits) continue;
+      known_path = true;
+      if (route.method != method) continue;
+      if (open_end) exchange.rest = exchange.path.substr(pattern.size() - 1);
+      co_await route.handler(exchange);
+      co_return;
+    }
+    const std::string what = std::string(request.method_string()) + " " + exchange.path;
+    if (known_path) {
+      nlohmann::json body = {{"error", what + ": this route takes another method"}};
+      co_await exchange.send_json(405, std::move(body));
+    } else {
+      co_await send_error(exchange, {ErrorCode::not_found, what + ": there is no such route"});
+    }
+  }
+
+
+  const ServerOptions options_;
+  asio::thread_pool blocking_{kBlockingThreads};
+  Shared shared_;
+  std::vector<Route> routes_;
+  asio::io_context io_;
+  tcp::acceptor acceptor_{io_};
+  int port_ = 0;
+  std::vector<std::thread> threads_;
+  std::mutex mutex_;
+  std::list<std::shared_ptr<beast::tcp_stream>> connections_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Server>> Server::start(runtime::Runtime& runtime, const ServerOptions& options) {
+  auto server = std::make_unique<ServerImpl>(runtime, options);
+  PONDER_CHECK_OK(server->listen());
+  return std::unique_ptr<Server>(std::move(server));
+}
+
+}  // namespace ponder::server
