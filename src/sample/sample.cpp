@@ -1,0 +1,251 @@
+// From logits to a token. Order (llama.cpp's default, so that Ollama's options mean what they mean
+// there):
+//   bias, penalties, mask -> top-k -> top-p -> min-p -> temperature -> draw.
+// top-p and min-p therefore see probabilities at temperature 1, top-p those of what top-k left. The
+// draw adds Gumbel noise to logit / temperature and takes the largest; only tokens that passed the
+// filters need noise. Read next: select.cpp (finding the largest), mass.h (integer probabilities),
+// noise.h (the generator).
+#include "sample/sample.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "sample/mass.h"
+#include "sample/noise.h"
+#include "sample/penalties.h"
+#include "sample/select.h"
+
+namespace ponder::sample {
+namespace {
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+// a * 2^kMassBits as an integer, for a in [0, 1].
+uint64_t fraction(float a) { return uint64_t(double(a) * double(kMassOne)); }
+
+// The smallest leading part of the sorted `candidates` with at least `top_p` of `total`; its size,
+// or 0 when all of them together do not reach it.
+size_t nucleus(std::span<const Candidate> candidates, float max, float top_p, uint64_t total) {
+  const unsigned __int128 goal = static_cast<unsigned __int128>(fraction(top_p)) * total;
+  uint64_t sum = 0;
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    sum += uint64_t(mass(candidates[i].logit - max));
+    if (static_cast<unsigned __int128>(sum) * kMassOne >= goal) return i + 1;
+  }
+  return 0;
+}
+
+// The nucleus of the whole vocabulary, in no order. Tokens go to buckets by how far below the
+// maximum they are; only the bucket in which the sum of masses crosses the goal has to be sorted.
+void whole_nucleus(std::span<const float> logits, float max, float top_p,
+                   std::vector<Candidate>& out) {
+  constexpr int kPerUnit = 16, kBuckets = 22 * kPerUnit;  // beyond 22 units a token has no mass
+  uint64_t sums[kBuckets] = {}, total = 0;
+  auto bucket = [max](float logit) {
+    return std::min(int((max - logit) * kPerUnit), kBuckets - 1);
+  };
+  for (float logit : logits) {
+    const int32_t m = mass(logit - max);
+    if (m == 0) continue;
+    sums[bucket(logit)] += uint64_t(m);
+    total += uint64_t(m);
+  }
+  const unsigned __int128 goal = static_cast<unsigned __int128>(fraction(top_p)) * total;
+  int crossing = 0;
+  uint64_t before_it = 0;
+  while (crossing < kBuckets - 1 &&
+         static_cast<unsigned __int128>(before_it + sums[crossing]) * kMassOne < goal)
+    before_it += sums[crossing++];
+  out.clear();
+  std::vector<Candidate> last;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (mass(logits[i] - max) == 0) continue;
+    const int b = bucket(logits[i]);
+    if (b < crossing) out.push_back({TokenId(i), logits[i]});
+    if (b == crossing) last.push_back({TokenId(i), logits[i]});
+  }
+  std::sort(last.begin(), last.end(), before);
+  for (const Candidate& c : last) {
+    if (static_cast<unsigned __int128>(before_it) * kMassOne >= goal && !out.empty()) break;
+    out.push_back(c);
+    before_it += uint64_t(mass(c.logit - max));
+  }
+}
+
+// One draw: the best of (logit - max) / temperature + noise. Candidates come in any order; ties go
+// to the lower id.
+class Race {
+ public:
+  Race(const Request& request, float max)
+      : request_(request), max_(max), temperature_(request.params->temperature) {}
+
+  float score(float logit) const { return (logit - max_) / temperature_; }
+  bool may_win(float score_bound) const { return score_bound >= best_; }
+  void enter(TokenId token, float logit, uint32_t word) {
+    const float s = score(logit);
+    if (!may_win(s + gumbel_bound(word))) return;
+    const float x = s + gumbel_of_word(word);
+    if (x > best_ || (x == best_ && token < winner_) || winner_ < 0) best_ = x, winner_ = token;
+  }
+  void enter(const Candidate& c) {
+    enter(c.token, c.logit, words(uint32_t(c.token) / 4)[uint32_t(c.token) % 4]);
+  }
+  PhiloxBlock words(uint32_t group) const {
+    return noise_words(request_.params->seed, request_.stream, request_.position, group);
+  }
+  TokenId winner() const { return winner_; }
+
+ private:
+  const Request& request_;
+  float max_, temperature_, best_ = kNone;
+  TokenId winner_ = -1;
+};
+
+// No filter but the temperature: every token takes part. The block with the largest logit goes
+// first, so that most others are seen at once to be out of reach.
+TokenId draw_from_all(std::span<const float> logits, std::span<const float> maxima, float max,
+                      const Request& request) {
+  Race race(request, max);
+  auto enter_block = [&](size_t b) {
+    const size_t end = std::min(logits.size(), (b + 1) * kBlock);
+    for (size_t i = b * kBlock; i < end; i += 4) {
+      const PhiloxBlock words = race.words(uint32_t(i / 4));
+      for (size_t j = i; j < std::min(end, i + 4); ++j)
+        if (logits[j] > kNone) race.enter(TokenId(j), logits[j], words[j % 4]);
+    }
+  };
+  const size_t first = size_t(std::find(maxima.begin(), maxima.end(), max) - maxima.begin());
+  enter_block(first);
+  for (size_t b = 0; b < maxima.size(); ++b)
+    if (b != first && maxima[b] > kNone && race.may_win(race.score(maxima[b]) + gumbel_bound(~0u)))
+      enter_block(b);
+  return race.winner();
+}
+
+// Applies top-k, top-p and min-p; the survivors, most likely first.
+void filter(std::span<const float> logits, std::span<const float> maxima, float max,
+            const Params& p, std::vector<Candidate>& survivors) {
+  const bool limited = p.top_k > 0 && size_t(p.top_k) < logits.size();
+  if (limited) {
+    top_k(logits, maxima, size_t(p.top_k), survivors);
+  } else if (p.top_p < 1.f) {
+    whole_nucleus(logits, max, p.top_p, survivors);
+  } else {  // min-p alone
+    const uint64_t floor = fraction(p.min_p);
+    survivors.clear();
+    for (size_t b = 0; b < maxima.size(); ++b) {
+      if (maxima[b] == kNone || uint64_t(mass(maxima[b] - max)) < floor) continue;
+      for (size_t i = b * kBlock; i < std::min(logits.size(), (b + 1) * kBlock); ++i)
+        if (logits[i] > kNone) survivors.push_back({TokenId(i), logits[i]});
+    }
+  }
+  if (limited && p.top_p < 1.f) {
+    uint64_t total = 0;
+    for (const Candidate& c : survivors) total += uint64_t(mass(c.logit - max));
+    if (const size_t n = nucleus(survivors, max, p.top_p, total)) survivors.resize(n);
+  }
+  if (p.min_p > 0.f) {
+    const uint64_t floor = fraction(p.min_p);
+    std::erase_if(survivors, [&](const Candidate& c) {
+      return c.logit != max && uint64_t(mass(c.logit - max)) < floor;
+    });
+  }
+}
+
+TokenId choose(std::span<const float> logits, const Request& request, std::span<float> maxima,
+               std::vector<Candidate>& survivors) {
+  const Params& p = *request.params;
+  if (p.temperature <= 0.f || p.top_k == 1) return argmax(logits);
+  block_maxima(logits, maxima.data());
+  const float max = max_of(maxima);
+  if (max == kNone) return -1;
+  if ((p.top_k <= 0 || size_t(p.top_k) >= logits.size()) && p.top_p >= 1.f && p.min_p <= 0.f)
+    return draw_from_all(logits, maxima, max, request);
+  filter(logits, maxima, max, p, survivors);
+  Race race(request, max);
+  for (const Candidate& c : survivors) race.enter(c);
+  return race.winner();
+}
+
+std::vector<TokenLogprob> most_likely(std::span<const float> logits, int n, double normalizer) {
+  std::vector<TokenLogprob> out;
+  if (n <= 0 || logits.empty()) return out;
+  std::vector<float> maxima(block_count(logits.size()));
+  block_maxima(logits, maxima.data());
+  std::vector<Candidate> best;
+  top_k(logits, maxima, size_t(n), best);
+  for (const Candidate& c : best)
+    out.push_back({c.token, float(double(std::min(c.logit, kLargest)) - normalizer)});
+  return out;
+}
+}  // namespace
+
+Sampled sample(std::span<const float> logits, const Request& request, std::vector<float>& scratch) {
+  static const Params kDefaults;
+  Request r = request;
+  if (r.params == nullptr) r.params = &kDefaults;
+
+  const size_t n = logits.size(), blocks = block_count(n);
+  bool rewrite = changes_logits(r);
+  // Infinite logits have no distribution; they count as the largest float. The pass is only needed
+  // for a draw.
+  if (!rewrite && r.params->temperature > 0.f) rewrite = max_logit(logits) > kLargest;
+  const size_t need = blocks + (rewrite ? 2 * n : 0);
+  if (scratch.size() < need) scratch.resize(need);
+  const std::span<float> maxima(scratch.data(), blocks);
+  std::span<const float> seen = logits;
+  if (rewrite) {
+    const std::span<float> changed(scratch.data() + blocks, n);
+    apply(logits, r, changed, std::span<float>(scratch.data() + blocks + n, n));
+    seen = changed;
+  }
+  std::vector<Candidate> survivors;
+  Sampled result;
+  result.token = choose(seen, r, maxima, survivors);
+  if (request.top_logprobs >= 0 && result.token >= 0) {
+    const double normalizer = log_normalizer(logits);
+    const float logit = std::min(logits[size_t(result.token)], kLargest);
+    result.logprob = float(double(logit) - normalizer);
+    if (request.top_logprobs > 0)
+      result.top = most_likely(logits, request.top_logprobs, normalizer);
+  }
+  return result;
+}
+
+std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int n) {
+  return most_likely(logits, n, log_normalizer(logits));
+}
+
+Result<void> validate(const Params& p) {
+  auto bad = [](const char* option, const std::string& value, const char* allowed) {
+    return Error{ErrorCode::invalid_argument,
+                 std::string(option) + " is " + value + ": it must be " + allowed};
+  };
+  auto number = [](float x) { return std::to_string(x); };
+  if (!(p.temperature >= 0.f) || std::isinf(p.temperature))
+    return bad("temperature", number(p.temperature), "0 or more");
+  if (!(p.top_p >= 0.f) || std::isinf(p.top_p))
+    return bad("top_p", number(p.top_p), "between 0 and 1");
+  if (!(p.min_p >= 0.f && p.min_p <= 1.f)) return bad("min_p", number(p.min_p), "between 0 and 1");
+  if (!(p.repeat_penalty > 0.f) || std::isinf(p.repeat_penalty))
+    return bad("repeat_penalty", number(p.repeat_penalty), "above 0");
+  if (p.repeat_last_n < -1)
+    return bad("repeat_last_n", std::to_string(p.repeat_last_n),
+               "-1 (the whole context), 0 (off) or more");
+  if (!std::isfinite(p.presence_penalty))
+    return bad("presence_penalty", number(p.presence_penalty), "a finite number");
+  if (!std::isfinite(p.frequency_penalty))
+    return bad("frequency_penalty", number(p.frequency_penalty), "a finite number");
+  for (const auto& [token, bias] : p.logit_bias) {
+    if (token < 0)
+      return bad("logit_bias", "given for token " + std::to_string(token),
+                 "given for token ids, 0 or more");
+    if (std::isnan(bias) || bias > kLargest)
+      return bad("logit_bias", "not finite", "a finite number, or -100 or less to forbid a token");
+  }
+  return {};
+}
+
+}  // namespace ponder::sample
