@@ -24,27 +24,13 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/isa/isa.h"
+#include "backend/cpu/linear_types.h"
 #include "base/result.h"
 #include "model/model.h"
 #include "quant/format.h"
 
 namespace ponder::backend::cpu {
 
-inline constexpr int kPanelRows = 16;  ///< rows of a panel
-inline constexpr int kGroup =
-    256;  ///< columns of an activation group; the last group of a row may be shorter
-inline constexpr int kMaxColumns = 8;  ///< rows of activations that a kernel takes at once
-
-/// How activations are held.
-enum class Form : uint8_t {
-  i8x32,    ///< int8, one scale per 32 (`fast`)
-  i8x32r1,  ///< and an int8 residual for the one block of 32 in every 256 with the largest scale
-            ///< (`standard`)
-  i14x256,  ///< 14-bit integers in two int8 planes, one scale per 256 (`standard`, sensitive
-            ///< layers)
-  f32,      ///< as they are (`exact`, and every layer with F32, F16 or BF16 weights)
-};
-inline constexpr int kForms = 4;
 const char* to_string(Form form);
 
 /// q, k, v, the attention's output and the head earn more accurate activations (cpu-measured.md
@@ -61,12 +47,6 @@ const char* numerics_id(Precision precision);
 struct PanelRange {
   int64_t first = 0, last = 0;
 };
-
-/// The kernels' families of layouts; formats with no family of their own are unpacked to f32
-/// (correct, not small).
-enum class Family : uint8_t { q4_0, q4_1, q5_0, q5_1, q8_0, q4_k, q5_k, q6_k, f16, bf16, f32 };
-inline constexpr int kIntFamilies = 8;
-inline constexpr int kFamilies = 11;
 
 /// Shape and packed layout of a weight matrix. A small value; copies are cheap.
 class Matrix {
@@ -134,11 +114,17 @@ class Activations {
   Group group(int index) const;
 
  private:
-  uint64_t row_bytes() const;
+  struct Place {
+    uint8_t* group;
+    int width, column;
+  };
+  Place place(int64_t index) const;
+
   Form form_ = Form::f32;
   int64_t columns_ = 0, max_rows_ = 0, n_rows_ = 0;
   int n_groups_ = 0;
   uint8_t* memory_ = nullptr;
+  uint64_t wide_bytes_ = 0;  // of a group of 8
 };
 
 /// Where results go. The value of output row r (of the matrix) and input row i is stored at

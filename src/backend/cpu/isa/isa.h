@@ -8,9 +8,9 @@
 #include <span>
 #include <string_view>
 
-namespace ponder::backend::cpu::isa {
+#include "backend/cpu/isa/isa_level.h"
 
-enum class Level { scalar, avx2, avx512 };
+namespace ponder::backend::cpu::isa {
 
 /// "scalar", "avx2" (AVX2, FMA, F16C), "avx512" (F, BW, VL, DQ, VNNI).
 const char* to_string(Level level);

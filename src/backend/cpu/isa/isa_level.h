@@ -1,0 +1,9 @@
+// The names of the instruction-set levels, apart from isa.h so that the vector units may include
+// them.
+#pragma once
+
+namespace ponder::backend::cpu::isa {
+
+enum class Level { scalar, avx2, avx512 };
+
+}  // namespace ponder::backend::cpu::isa
