@@ -1,5 +1,6 @@
-// Parsing of names and digests. Everything is decided character by character against one small table of rules, because a
-// name becomes a path: no normalising, no decoding, no trimming that could make two spellings of one name disagree.
+// Parsing of names and digests. Everything is decided character by character against one small
+// table of rules, because a name becomes a path: no normalising, no decoding, no trimming that
+// could make two spellings of one name disagree.
 #include "store/name.h"
 
 #include <algorithm>
@@ -52,8 +53,8 @@ bool is_device_name(std::string_view part) {
 
 Result<void> check(std::string_view part, const Rule& rule) {
   const auto bad = [&](const std::string& why) {
-    return Error{ErrorCode::invalid_argument,
-                 "invalid model name: the " + std::string(rule.what) + " " + quoted(part) + " " + why};
+    return Error{ErrorCode::invalid_argument, "invalid model name: the " + std::string(rule.what) +
+                                                  " " + quoted(part) + " " + why};
   };
   if (part.empty())
     return Error{ErrorCode::invalid_argument,
@@ -96,12 +97,12 @@ bool ends_with_gguf(std::string_view path) {
   return path.size() > 5 && equal_ignoring_case(path.substr(path.size() - 5), ".gguf");
 }
 
-// "host/path/FILE.gguf[?query]" after the scheme. The key is host / "url-" + 12 hex digits of the address's digest /
-// the file's stem, with characters that names may not have replaced by '-'.
+// "host/path/FILE.gguf[?query]" after the scheme. The key is host / "url-" + 12 hex digits of the
+// address's digest / the file's stem, with characters that names may not have replaced by '-'.
 Result<Name> parse_url(std::string_view rest, std::string_view whole, const std::string& scheme) {
   if (whole.size() > kMaxUrl)
-    return Error{ErrorCode::invalid_argument, "the address is longer than " +
-                                                  std::to_string(kMaxUrl) + " characters"};
+    return Error{ErrorCode::invalid_argument,
+                 "the address is longer than " + std::to_string(kMaxUrl) + " characters"};
   for (char c : whole)
     if (c <= 32 || c >= 127 || c == '"' || c == '<' || c == '>' || c == '\\')
       return Error{ErrorCode::invalid_argument,
@@ -148,8 +149,8 @@ Result<Digest> Digest::parse(std::string_view text) {
     bytes[i] = uint8_t(high * 16 + low);
   }
   if (!good)
-    return Error{ErrorCode::invalid_argument,
-                 "invalid digest " + quoted(text) + ": sha256: and 64 hexadecimal digits are needed"};
+    return Error{ErrorCode::invalid_argument, "invalid digest " + quoted(text) +
+                                                  ": sha256: and 64 hexadecimal digits are needed"};
   return Digest(bytes);
 }
 
@@ -165,7 +166,8 @@ std::string Digest::hex() const {
 
 Result<Name> Name::parse(std::string_view text) {
   const std::string_view whole = text;
-  if (text.empty()) return Error{ErrorCode::invalid_argument, "model is required: the name is empty"};
+  if (text.empty())
+    return Error{ErrorCode::invalid_argument, "model is required: the name is empty"};
   if (text.size() > kMaxUrl)
     return Error{ErrorCode::invalid_argument, "invalid model name: it is too long"};
   Name n;
@@ -240,7 +242,8 @@ std::string Name::display() const {
   if (source == Source::demo) return last;
   if (!equal_ignoring_case(host, kDefaultHost)) return full();
   if (!equal_ignoring_case(ns, kDefaultNamespace)) return ns + "/" + last;
-  // A model of the library that is called like a demo model keeps its namespace, or it would be read as the demo.
+  // A model of the library that is called like a demo model keeps its namespace, or it would be
+  // read as the demo.
   if (equal_ignoring_case(tag, kDefaultTag) && find_demo(model) != nullptr) return ns + "/" + last;
   return last;
 }

@@ -1,6 +1,7 @@
-// SHA-256 through libcrypto's EVP interface, opened at run time, or by the portable code below, written from FIPS
-// 180-4. The library is never closed: contexts may outlive any owner we could give it. If any EVP call fails half-way the
-// object has already lost data, so EVP is used only after a self-test of the whole chain of calls at first use.
+// SHA-256 through libcrypto's EVP interface, opened at run time, or by the portable code below,
+// written from FIPS 180-4. The library is never closed: contexts may outlive any owner we could
+// give it. If any EVP call fails half-way the object has already lost data, so EVP is used only
+// after a self-test of the whole chain of calls at first use.
 #include "store/sha256.h"
 
 #include <bit>
@@ -32,8 +33,7 @@ void compress(uint32_t state[8], const uint8_t* block) {
     w[i] = uint32_t(block[4 * i]) << 24 | uint32_t(block[4 * i + 1]) << 16 |
            uint32_t(block[4 * i + 2]) << 8 | block[4 * i + 3];
   for (int i = 16; i < 64; ++i) {
-    const uint32_t s0 =
-        std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
+    const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
     const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
     w[i] = w[i - 16] + s0 + w[i - 7] + s1;
   }
@@ -89,8 +89,8 @@ Crypto load_crypto() {
   // Leaked on purpose: see the top of the file.
   const auto& library = *new os::SharedLibrary(std::move(*opened));
   c.works = bind(library, c.context_new, "EVP_MD_CTX_new") &&
-            bind(library, c.context_free, "EVP_MD_CTX_free") &&
-            bind(library, c.md, "EVP_sha256") && bind(library, c.init, "EVP_DigestInit_ex") &&
+            bind(library, c.context_free, "EVP_MD_CTX_free") && bind(library, c.md, "EVP_sha256") &&
+            bind(library, c.init, "EVP_DigestInit_ex") &&
             bind(library, c.update, "EVP_DigestUpdate") &&
             bind(library, c.final, "EVP_DigestFinal_ex") && self_test(c);
   return c;

@@ -1,6 +1,7 @@
-// SHA-256 (FIPS 180-4), fed piece by piece. OpenSSL's libcrypto does the work where it can be loaded (it uses the
-// processor's SHA instructions: about 7 times as fast); our own portable code does it elsewhere and is tested against
-// it, so that checking a download never depends on a library.
+// SHA-256 (FIPS 180-4), fed piece by piece. OpenSSL's libcrypto does the work where it can be
+// loaded (it uses the processor's SHA instructions: about 7 times as fast); our own portable code
+// does it elsewhere and is tested against it, so that checking a download never depends on a
+// library.
 #pragma once
 
 #include <array>

@@ -170,6 +170,8 @@ class Store {
  private:
   friend class Puller;
   struct State;
+  static Result<BlobWriter> new_blob_locked(State& state);
+  Result<ModelInfo> create(const Name& name, Model base, const CreateOptions& options);
   std::unique_ptr<State> state_;
 };
 
