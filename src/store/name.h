@@ -58,9 +58,10 @@ struct Name {
   std::string host, ns, model,
       tag;  ///< all four are always set; together they are the key in the store
   Source source = Source::registry;
-  bool http = false;  ///< written with http:// : pull refuses it unless the host is loopback or
-                      ///< `insecure` is given
-  std::string url;    ///< Source::url only
+  /// "http" or "https" where one was written, else empty: then https, but http for loopback hosts
+  /// (and with `insecure`). pull refuses http:// to other hosts unless `insecure` is given.
+  std::string scheme;
+  std::string url;  ///< Source::url only
 
   /// Errors (invalid_argument) quote the offending part and say what is allowed there.
   static Result<Name> parse(std::string_view text);

@@ -81,6 +81,7 @@ struct BuiltinModel {
   std::string name;                ///< "ponder-tiny"
   std::span<const uint8_t> bytes;  ///< must outlive the Store
   std::string system, params_json, license;
+  std::string digest;  ///< 64 hex digits, SHA-256 of `bytes`; computed when first needed if empty
 };
 
 struct StoreOptions {
@@ -169,6 +170,8 @@ class Store {
  private:
   friend class Puller;
   struct State;
+  static Result<BlobWriter> new_blob_locked(State& state);
+  Result<ModelInfo> create(const Name& name, Model base, const CreateOptions& options);
   std::unique_ptr<State> state_;
 };
 
