@@ -18,15 +18,13 @@ struct Golden {
 };
 
 const std::vector<std::string>& texts() {
-  static const std::vector<std::string> all =
-      nlohmann::json::parse(test::read_file(test::golden_file("texts.json")));
+  static const std::vector<std::string> all = nlohmann::json::parse(test::read_file(test::golden_file("texts.json")));
   return all;
 }
 
 class Ids {
  public:
-  explicit Ids(const std::string& name)
-      : bytes_(test::read_file(test::golden_file(name + ".ids"))) {}
+  explicit Ids(const std::string& name) : bytes_(test::read_file(test::golden_file(name + ".ids"))) {}
 
   /// One list; false if it stands for "the same".
   bool next(std::vector<TokenId>& ids) {
@@ -59,8 +57,7 @@ std::string show(const Tokenizer& t, const std::vector<TokenId>& ids) {
   std::ostringstream out;
   for (const TokenId id : ids)
     out << id << "="
-        << nlohmann::json(std::string(t.piece(id, true)))
-               .dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)
+        << nlohmann::json(std::string(t.piece(id, true))).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace)
         << " ";
   return out.str();
 }
@@ -69,8 +66,7 @@ class GoldenIds : public testing::TestWithParam<Golden> {};
 
 TEST_P(GoldenIds, EqualTheReferenceLibrary) {
   const Golden& golden = GetParam();
-  const auto t =
-      golden.file != nullptr ? test::load(test::cache_file(golden.file)) : test::load_tiny();
+  const auto t = golden.file != nullptr ? test::load(test::cache_file(golden.file)) : test::load_tiny();
   ASSERT_NE(t, nullptr);
   Ids ids(golden.name);
   ASSERT_GE(texts().size(), 500u);
@@ -85,8 +81,8 @@ TEST_P(GoldenIds, EqualTheReferenceLibrary) {
       const auto got = t->encode(text, from_template);
       if (got != expected && ++wrong <= 10) {
         ADD_FAILURE() << "text " << nlohmann::json(text).dump(-1, ' ', true)
-                      << (from_template ? " (template)" : " (user)") << "\n  expected "
-                      << show(*t, expected) << "\n  got      " << show(*t, got);
+                      << (from_template ? " (template)" : " (user)") << "\n  expected " << show(*t, expected)
+                      << "\n  got      " << show(*t, got);
       }
     }
     // --no-special: template text is user text then.
@@ -96,27 +92,26 @@ TEST_P(GoldenIds, EqualTheReferenceLibrary) {
   EXPECT_TRUE(ids.at_end());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Vocabularies, GoldenIds,
-    testing::Values(Golden{"ponder-tiny", nullptr}, Golden{"qwen2", "qwen-0.5b.gguf"},
-                    Golden{"deepseek-r1-qwen", "r1-7b-head.gguf"}, Golden{"smollm", "smollm2.gguf"},
-                    Golden{"llama-bpe", "llama.cpp-models/ggml-vocab-llama-bpe.gguf"},
-                    Golden{"gpt-2", "llama.cpp-models/ggml-vocab-gpt-2.gguf"},
-                    Golden{"deepseek-llm", "llama.cpp-models/ggml-vocab-deepseek-llm.gguf"},
-                    Golden{"deepseek-coder", "llama.cpp-models/ggml-vocab-deepseek-coder.gguf"},
-                    Golden{"qwen35", "llama.cpp-models/ggml-vocab-qwen35.gguf"}),
-    [](const auto& info) {
-      std::string name = info.param.name;
-      for (char& c : name) c = c == '-' ? '_' : c;
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Vocabularies, GoldenIds,
+                         testing::Values(Golden{"ponder-tiny", nullptr}, Golden{"qwen2", "qwen-0.5b.gguf"},
+                                         Golden{"deepseek-r1-qwen", "r1-7b-head.gguf"},
+                                         Golden{"smollm", "smollm2.gguf"},
+                                         Golden{"llama-bpe", "llama.cpp-models/ggml-vocab-llama-bpe.gguf"},
+                                         Golden{"gpt-2", "llama.cpp-models/ggml-vocab-gpt-2.gguf"},
+                                         Golden{"deepseek-llm", "llama.cpp-models/ggml-vocab-deepseek-llm.gguf"},
+                                         Golden{"deepseek-coder", "llama.cpp-models/ggml-vocab-deepseek-coder.gguf"},
+                                         Golden{"qwen35", "llama.cpp-models/ggml-vocab-qwen35.gguf"}),
+                         [](const auto& info) {
+                           std::string name = info.param.name;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 // llama.cpp's own tests: texts between separator lines, ids as one line of numbers each.
 class LlamaCppIds : public testing::TestWithParam<const char*> {};
 
 TEST_P(LlamaCppIds, EqualItsVocabularyTests) {
-  const std::string path =
-      test::cache_file(std::string("llama.cpp-models/ggml-vocab-") + GetParam() + ".gguf");
+  const std::string path = test::cache_file(std::string("llama.cpp-models/ggml-vocab-") + GetParam() + ".gguf");
   const auto t = test::load(path);
   ASSERT_NE(t, nullptr);
   const std::string input = test::read_file(path + ".inp");
@@ -140,8 +135,8 @@ TEST_P(LlamaCppIds, EqualItsVocabularyTests) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Vocabularies, LlamaCppIds,
-                         testing::Values("qwen2", "qwen35", "llama-bpe", "gpt-2", "deepseek-llm",
-                                         "deepseek-coder", "starcoder", "refact"),
+                         testing::Values("qwen2", "qwen35", "llama-bpe", "gpt-2", "deepseek-llm", "deepseek-coder",
+                                         "starcoder", "refact"),
                          [](const auto& info) {
                            std::string name = info.param;
                            for (char& c : name) c = c == '-' ? '_' : c;
