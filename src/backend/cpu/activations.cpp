@@ -54,8 +54,7 @@ void values(const uint8_t* data, int c, int64_t columns, double* out) {
     } else {
       out[k] = double(x.scale[j][c]) * q;
       if constexpr (F == Form::i8x32r1)
-        if (x.residual_block[c] == j)
-          out[k] += double(x.residual_scale[c]) * x.residual[i % 32 / 4][c][i % 4];
+        if (x.residual_block[c] == j) out[k] += double(x.residual_scale[c]) * x.residual[i % 32 / 4][c][i % 4];
     }
   }
 }
@@ -70,16 +69,14 @@ void values(Form form, const uint8_t* data, int c, int64_t columns, double* out)
     case Form::i14x256:
       return values<W, Form::i14x256>(data, c, columns, out);
     case Form::f32:
-      for (int64_t k = 0; k < columns; k++)
-        out[k] = reinterpret_cast<const float*>(data)[k * W + c];
+      for (int64_t k = 0; k < columns; k++) out[k] = reinterpret_cast<const float*>(data)[k * W + c];
   }
 }
 
 }  // namespace
 
 uint64_t Activations::bytes(Form form, int64_t columns, int64_t max_rows) {
-  return uint64_t((max_rows + kMaxColumns - 1) / kMaxColumns) *
-         group_bytes(form, columns, kMaxColumns);
+  return uint64_t((max_rows + kMaxColumns - 1) / kMaxColumns) * group_bytes(form, columns, kMaxColumns);
 }
 
 Activations::Activations(Form form, int64_t columns, int64_t max_rows, uint8_t* memory)
@@ -95,8 +92,7 @@ void Activations::begin(int64_t n_rows) {
   n_groups_ = int(n_rows / kMaxColumns) + (tail[0] != 0) + (tail[1] != 0);
   // A group that is wider than the rows left computes on zeros there, not on what the memory held.
   const Group last = n_groups_ ? group(n_groups_ - 1) : Group{};
-  if (last.rows < last.width)
-    std::memset(const_cast<uint8_t*>(last.data), 0, group_bytes(form_, columns_, last.width));
+  if (last.rows < last.width) std::memset(const_cast<uint8_t*>(last.data), 0, group_bytes(form_, columns_, last.width));
 }
 
 Activations::Group Activations::group(int index) const {

@@ -40,9 +40,7 @@ Family family_of(const quant::Format& f) {
   return Family::f32;
 }
 
-uint64_t unpacked_bytes(int64_t columns) {
-  return uint64_t((columns + kGroup - 1) / kGroup) * sizeof(UnpackedGroup);
-}
+uint64_t unpacked_bytes(int64_t columns) { return uint64_t((columns + kGroup - 1) / kGroup) * sizeof(UnpackedGroup); }
 
 /// A tile of `n` columns (of 16 values each) to where the caller wants it.
 void store(const float* tile, int n, int rows, int64_t row, int64_t column, const Output& out) {
@@ -78,8 +76,7 @@ const char* to_string(Form form) {
 }
 
 Form form_for(const quant::Format& format, Precision precision, Role role) {
-  if (precision == Precision::exact || is_float(family_of(format)) ||
-      family_of(format) == Family::f32)
+  if (precision == Precision::exact || is_float(family_of(format)) || family_of(format) == Family::f32)
     return Form::f32;
   if (precision == Precision::fast) return Form::i8x32;
   return role == Role::sensitive ? Form::i14x256 : Form::i8x32r1;
@@ -98,17 +95,14 @@ const char* numerics_id(Precision precision) {
 }
 
 Result<Matrix> Matrix::describe(const quant::Format& format, uint64_t rows, uint64_t columns) {
-  constexpr uint64_t kLimit = uint64_t(1)
-                              << 40;  // of weights: every size below stays far from 2^63
+  constexpr uint64_t kLimit = uint64_t(1) << 40;  // of weights: every size below stays far from 2^63
   const auto count = checked_mul(rows, columns);
   if (rows == 0 || columns == 0 || !count || *count > kLimit || rows > kLimit / kPanelRows)
-    return Error{ErrorCode::invalid_file, "matrix of " + std::to_string(rows) + " rows and " +
-                                              std::to_string(columns) +
+    return Error{ErrorCode::invalid_file, "matrix of " + std::to_string(rows) + " rows and " + std::to_string(columns) +
                                               " columns: sizes must be between 1 and 2^40"};
   if (columns % format.block_size != 0)
-    return Error{ErrorCode::invalid_file, "rows of " + std::to_string(columns) +
-                                              " weights are not whole " + format.name +
-                                              " blocks of " + std::to_string(format.block_size)};
+    return Error{ErrorCode::invalid_file, "rows of " + std::to_string(columns) + " weights are not whole " +
+                                              format.name + " blocks of " + std::to_string(format.block_size)};
   Matrix m;
   m.format_ = &format;
   m.family_ = family_of(format);
@@ -129,15 +123,13 @@ Result<Matrix> Matrix::describe(const quant::Format& format, uint64_t rows, uint
 }
 
 Result<Matrix> Matrix::describe(const model::Tensor& tensor) {
-  if (!tensor.format)
-    return Error{ErrorCode::internal, "a matrix that is not in the file was asked for"};
+  if (!tensor.format) return Error{ErrorCode::internal, "a matrix that is not in the file was asked for"};
   auto m = describe(*tensor.format, tensor.rows, tensor.columns);
   if (!m) return m.error().with_context(tensor.name);
   if (tensor.data.size() != tensor.rows * tensor.format->row_bytes(tensor.columns))
     return Error{ErrorCode::invalid_file, tensor.name + ": " + std::to_string(tensor.data.size()) +
-                                              " bytes of data do not make " +
-                                              std::to_string(tensor.rows) + " rows of " +
-                                              std::to_string(tensor.columns)};
+                                              " bytes of data do not make " + std::to_string(tensor.rows) +
+                                              " rows of " + std::to_string(tensor.columns)};
   return m;
 }
 
@@ -147,8 +139,8 @@ uint64_t Matrix::scratch_bytes(Form form) const {
   return form == Form::f32 ? groups + uint64_t(columns_) * sizeof(float) * kPanelRows : groups;
 }
 
-void multiply(const Matrix& w, const uint8_t* packed, PanelRange panels, const Activations& x,
-              const Output& out, uint8_t* scratch, isa::Level level) {
+void multiply(const Matrix& w, const uint8_t* packed, PanelRange panels, const Activations& x, const Output& out,
+              uint8_t* scratch, isa::Level level) {
   const isa::LinearKernels& kernels = isa::linear_kernels(level);
   const int family = int(w.family()), form = int(x.form());
   const int64_t columns = w.columns();
@@ -175,8 +167,7 @@ void multiply(const Matrix& w, const uint8_t* packed, PanelRange panels, const A
       const int width = std::countr_zero(unsigned(g.width));
       if (x.form() == Form::f32) {
         kernels.floats[float_family][width](floats, columns, g.data, tile);
-      } else if (isa::UnpackedKernel spread =
-                     g.width == kMaxColumns ? kernels.unpacked[family][form] : nullptr) {
+      } else if (isa::UnpackedKernel spread = g.width == kMaxColumns ? kernels.unpacked[family][form] : nullptr) {
         if (!unpacked) kernels.unpack[family](panel, columns, groups);
         unpacked = true;
         spread(groups, columns, g.data, tile);

@@ -141,7 +141,7 @@ struct Output {
 /// Panels `panels` of the packed matrix `w` times all rows of `x`; x.form() must be f32 for float
 /// families and may be any form otherwise, x.columns() == w.columns(). `scratch`:
 /// w.scratch_bytes(x.form()), one per thread.
-void multiply(const Matrix& w, const uint8_t* packed, PanelRange panels, const Activations& x,
-              const Output& out, uint8_t* scratch, isa::Level level = isa::active());
+void multiply(const Matrix& w, const uint8_t* packed, PanelRange panels, const Activations& x, const Output& out,
+              uint8_t* scratch, isa::Level level = isa::active());
 
 }  // namespace ponder::backend::cpu

@@ -39,9 +39,10 @@ void fifth_bits(const uint8_t* p, uint8_t* q) {
   for (int b = 0; b < 4; b++) {
     uint64_t v = (p[b] * 0x0101010101010101u) & 0x8040201008040201u;
     v = ((v + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u) >> 3;
-    uint8_t bits[8];
-    for (int i = 0; i < 8; i++) bits[i] = uint8_t(v >> (8 * i));
-    for (int i = 0; i < 8; i++) q[8 * b + i] |= bits[i];
+    uint64_t low;
+    std::memcpy(&low, q + 8 * b, 8);
+    low |= v;
+    std::memcpy(q + 8 * b, &low, 8);
   }
 }
 
@@ -172,20 +173,24 @@ void emit_block(Family family, const uint8_t* v, uint8_t* out) {
       for (int i = 0; i < 64; i++) {
         out[i] = uint8_t((v[i] & 15) | v[128 + i] << 4);
         out[64 + i] = uint8_t((v[64 + i] & 15) | v[192 + i] << 4);
-        out[128 + i] = uint8_t(v[i] >> 4 | (v[64 + i] >> 4) << 2 | (v[128 + i] >> 4) << 4 |
-                               (v[192 + i] >> 4) << 6);
+        out[128 + i] = uint8_t(v[i] >> 4 | (v[64 + i] >> 4) << 2 | (v[128 + i] >> 4) << 4 | (v[192 + i] >> 4) << 6);
       }
     }
     return;
   }
   for (int g = 0; g < 4; g++)
-    for (int i = 0; i < 64; i++)
-      out[64 * g + i] = uint8_t((v[64 * g + i] & 15) | v[64 * (g + 4) + i] << 4);
+    for (int i = 0; i < 64; i++) out[64 * g + i] = uint8_t((v[64 * g + i] & 15) | v[64 * (g + 4) + i] << 4);
   if (isa::block_vectors(family) == 5) {
-    uint8_t bits[64] = {};
-    for (int g = 0; g < 8; g++)
-      for (int i = 0; i < 64; i++) bits[i] |= uint8_t(((v[64 * g + i] >> 4) & 1) << g);
-    std::memcpy(out + 256, bits, 64);
+    for (int i = 0; i < 64; i += 8) {  // eight bytes at a time: bit 4 of vector g goes to bit g
+      uint64_t bits = 0;
+      for (int g = 0; g < 8; g++) {
+        uint64_t x;
+        std::memcpy(&x, v + 64 * g + i, 8);
+        x &= 0x1010101010101010u;
+        bits |= g < 4 ? x >> (4 - g) : x << (g - 4);
+      }
+      std::memcpy(out + 256 + i, &bits, 8);
+    }
   }
 }
 
@@ -196,8 +201,7 @@ void emit_k_head(const RowGroup* rows, uint8_t* out) {
     uint32_t word[3] = {};
     for (int h = 0; h < 2; h++) {
       const uint32_t a = uint32_t(sc[h] | sc[2 + h] << 6 | (mn[4 + h] & 15) << 12);
-      const uint32_t b =
-          uint32_t(mn[h] | mn[2 + h] << 6 | (mn[4 + h] >> 4) << 12 | (mn[6 + h] >> 4) << 14);
+      const uint32_t b = uint32_t(mn[h] | mn[2 + h] << 6 | (mn[4 + h] >> 4) << 12 | (mn[6 + h] >> 4) << 14);
       const uint32_t c = uint32_t(sc[4 + h] | sc[6 + h] << 6 | (mn[6 + h] & 15) << 12);
       word[0] |= a << (16 * h);
       word[1] |= b << (16 * h);
@@ -235,8 +239,7 @@ void emit_group(Family family, const RowGroup* rows, int n, uint8_t* front, uint
   }
 }
 
-void pack_ints(const Matrix& m, const uint8_t* data, uint64_t row_bytes, int64_t panel,
-               uint8_t* out) {
+void pack_ints(const Matrix& m, const uint8_t* data, uint64_t row_bytes, int64_t panel, uint8_t* out) {
   const Format& format = m.format();
   const int64_t first = panel * kPanelRows, columns = m.columns();
   uint8_t* p = out + isa::front_bytes(m.family(), columns);
@@ -259,21 +262,18 @@ void pack_ints(const Matrix& m, const uint8_t* data, uint64_t row_bytes, int64_t
 }
 
 template <class T>
-void pack_values(const Matrix& m, const uint8_t* data, uint64_t row_bytes, int64_t panel,
-                 uint8_t* out) {
+void pack_values(const Matrix& m, const uint8_t* data, uint64_t row_bytes, int64_t panel, uint8_t* out) {
   const int64_t first = panel * kPanelRows, columns = m.columns();
   std::memset(out, 0, m.panel_bytes());
   for (int r = 0; r < kPanelRows && first + r < m.rows(); r++) {
     const uint8_t* row = data + uint64_t(first + r) * row_bytes;
     for (int64_t k = 0; k < columns; k++)
-      std::memcpy(out + size_t(k * kPanelRows + r) * sizeof(T), row + size_t(k) * sizeof(T),
-                  sizeof(T));
+      std::memcpy(out + size_t(k * kPanelRows + r) * sizeof(T), row + size_t(k) * sizeof(T), sizeof(T));
   }
 }
 
 /// Formats without a family: as floats.
-void pack_dequantized(const Matrix& m, const uint8_t* data, uint64_t row_bytes, int64_t panel,
-                      uint8_t* out) {
+void pack_dequantized(const Matrix& m, const uint8_t* data, uint64_t row_bytes, int64_t panel, uint8_t* out) {
   const int64_t first = panel * kPanelRows, columns = m.columns(), block = m.format().block_size;
   std::memset(out, 0, m.panel_bytes());
   float values[256];
@@ -282,8 +282,7 @@ void pack_dequantized(const Matrix& m, const uint8_t* data, uint64_t row_bytes, 
     for (int64_t k = 0; k < columns; k += block, p += m.format().block_bytes) {
       m.format().dequantize(p, values, 1);
       for (int64_t i = 0; i < block; i++)
-        std::memcpy(out + size_t((k + i) * kPanelRows + r) * sizeof(float), &values[i],
-                    sizeof(float));
+        std::memcpy(out + size_t((k + i) * kPanelRows + r) * sizeof(float), &values[i], sizeof(float));
     }
   }
 }

@@ -24,8 +24,7 @@ constexpr Form kAllForms[] = {Form::i8x32, Form::i8x32r1, Form::i14x256, Form::f
 struct Bytes {
   explicit Bytes(uint64_t n) : storage(n + 64, 0xA5) {}
   uint8_t* data() {
-    return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) &
-                                      ~uintptr_t(63));
+    return reinterpret_cast<uint8_t*>((reinterpret_cast<uintptr_t>(storage.data()) + 63) & ~uintptr_t(63));
   }
   std::vector<uint8_t> storage;
 };
@@ -39,8 +38,7 @@ struct Weights {
 
 /// Half the blocks from random floats, half from random bytes (every bit pattern but scales that
 /// are not finite).
-Weights random_weights(const quant::Format& format, int64_t rows, int64_t columns,
-                       std::mt19937& rng) {
+Weights random_weights(const quant::Format& format, int64_t rows, int64_t columns, std::mt19937& rng) {
   Weights w{&format, rows, columns, {}, std::vector<float>(size_t(rows * columns))};
   std::normal_distribution<float> normal(0.f, 0.1f);
   for (auto& v : w.values) v = normal(rng);
@@ -80,8 +78,7 @@ Packed pack(const Weights& w) {
 }
 
 /// out[row of x][row of w]
-std::vector<float> product(Packed& p, const std::vector<float>& x, int64_t n, Form form,
-                           isa::Level level) {
+std::vector<float> product(Packed& p, const std::vector<float>& x, int64_t n, Form form, isa::Level level) {
   const Matrix& m = p.matrix;
   Bytes memory(Activations::bytes(form, m.columns(), n)), scratch(m.scratch_bytes(form));
   Activations a(form, m.columns(), n, memory.data());
@@ -108,8 +105,7 @@ TEST(Linear, PackingKeepsEveryWeight) {
         Weights w = random_weights(*format, rows, columns, rng);
         Packed p = pack(w);
         // As large as the file's, but for row padding and less than 64 bytes a panel.
-        EXPECT_LE(p.matrix.panel_bytes(), 16 * format->row_bytes(uint64_t(columns)) + 63)
-            << format->name;
+        EXPECT_LE(p.matrix.panel_bytes(), 16 * format->row_bytes(uint64_t(columns)) + 63) << format->name;
         // A unit vector times W is a column of W, exactly.
         std::vector<float> unit(size_t(columns), 0.f);
         for (int64_t k = 0; k < columns; k += 1 + int64_t(rng() % 5)) {
@@ -147,9 +143,9 @@ TEST(Linear, EveryLevelAndBatchGivesTheSameBits) {
             auto y = product(p, x, n, form, level);
             for (size_t i = 0; i < y.size(); i++)
               ASSERT_EQ(std::bit_cast<uint32_t>(y[i]), std::bit_cast<uint32_t>(expected[i]))
-                  << format->name << " " << rows << "x" << columns << " " << to_string(form) << " "
-                  << to_string(level) << " n " << n << " input " << i / size_t(rows) << " row "
-                  << i % size_t(rows) << ": " << y[i] << " against " << expected[i];
+                  << format->name << " " << rows << "x" << columns << " " << to_string(form) << " " << to_string(level)
+                  << " n " << n << " input " << i / size_t(rows) << " row " << i % size_t(rows) << ": " << y[i]
+                  << " against " << expected[i];
           }
         }
       }
@@ -171,8 +167,7 @@ double min_slack(const Weights& w, int64_t row, const std::vector<double>& v) {
       peak = std::max(peak, std::fabs(sums[j]));
     }
     for (int j = 0; j < 8; j++)
-      slack += std::fabs(double(half_to_float(b.dmin))) * b.min[j] *
-               (peak / 65534 * 1.01 + 1e-6 * std::fabs(sums[j]));
+      slack += std::fabs(double(half_to_float(b.dmin))) * b.min[j] * (peak / 65534 * 1.01 + 1e-6 * std::fabs(sums[j]));
   }
   return slack;
 }
@@ -204,8 +199,7 @@ TEST(Linear, AgreesWithDoubleOnTheQuantisedInputs) {
             }
             const double slack = form == Form::f32 ? 0 : min_slack(w, r, v);
             ASSERT_NEAR(y[size_t(i * rows + r)], sum, 1e-6 * size + slack + 1e-30)
-                << format->name << " " << rows << "x" << columns << " " << to_string(form)
-                << " row " << r;
+                << format->name << " " << rows << "x" << columns << " " << to_string(form) << " row " << r;
           }
         }
       }
@@ -226,8 +220,7 @@ TEST(Activations, AreAsCloseAsTheirFormSays) {
       a.row_values(0, v.data());
       auto peak = [&](int64_t from, int64_t to) {
         double m = 0;
-        for (int64_t k = from; k < std::min(to, columns); k++)
-          m = std::max(m, std::fabs(double(x[size_t(k)])));
+        for (int64_t k = from; k < std::min(to, columns); k++) m = std::max(m, std::fabs(double(x[size_t(k)])));
         return m;
       };
       for (int64_t g = 0; g < columns; g += 256) {
@@ -240,8 +233,7 @@ TEST(Activations, AreAsCloseAsTheirFormSays) {
           if (form == Form::i14x256) bound = peak(g, g + 256) / 16256 / 2;
           if (form == Form::i8x32 || form == Form::i8x32r1) bound = peak(b, b + 32) / 127 / 2;
           if (form == Form::i8x32r1 && b == best) bound /= 254;
-          ASSERT_NEAR(v[size_t(k)], x[size_t(k)], bound * 1.001)
-              << to_string(form) << " column " << k;
+          ASSERT_NEAR(v[size_t(k)], x[size_t(k)], bound * 1.001) << to_string(form) << " column " << k;
         }
       }
     }
@@ -259,7 +251,7 @@ TEST(Activations, AreTheSameBytesAtEveryLevelWhateverTheNumbers) {
         uint32_t bits = uint32_t(rng());
         if (round % 3 == 0) bits = bits & 0x807fffffu;                  // denormals
         if (round % 3 == 1) bits = (bits & 0x87ffffffu) | 0x38000000u;  // ordinary sizes
-        v = std::bit_cast<float>(bits);  // anything, NaN and infinity too
+        v = std::bit_cast<float>(bits);                                 // anything, NaN and infinity too
         if (round % 5 == 0) v = 0;
       }
       std::vector<uint8_t> expected;
@@ -272,8 +264,7 @@ TEST(Activations, AreTheSameBytesAtEveryLevelWhateverTheNumbers) {
         for (int64_t i = 0; i < n; i++) a.set_row(i, x.data() + i * columns, level);
         std::vector<uint8_t> bytes(memory.data(), memory.data() + size);
         if (expected.empty()) expected = bytes;
-        ASSERT_EQ(bytes, expected)
-            << to_string(form) << " " << to_string(level) << " round " << round;
+        ASSERT_EQ(bytes, expected) << to_string(form) << " " << to_string(level) << " round " << round;
       }
     }
   }
@@ -286,8 +277,7 @@ TEST(Linear, ANumberThatIsNotFiniteShowsInItsRowOnly) {
     ASSERT_NE(format, nullptr) << name;
     Weights w = random_weights(*format, 20, 512, rng);
     Packed p = pack(w);
-    for (float bad :
-         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       std::vector<float> x = random_inputs(3 * 512, rng);
       x[512 + 100] = bad;
       for (Form form : kAllForms) {
@@ -308,11 +298,9 @@ TEST(Linear, StoresWithBiasAndAddsInPlace) {
   const quant::Format* format = quant::find_format("q8_0");
   Weights w = random_weights(*format, 50, 64, rng);
   Packed p = pack(w);
-  std::vector<float> x = random_inputs(5 * 64, rng), bias = random_inputs(50, rng),
-                     old = random_inputs(5 * 60, rng);
+  std::vector<float> x = random_inputs(5 * 64, rng), bias = random_inputs(50, rng), old = random_inputs(5 * 60, rng);
   auto plain = product(p, x, 5, Form::i8x32, isa::active());
-  Bytes memory(Activations::bytes(Form::i8x32, 64, 5)),
-      scratch(p.matrix.scratch_bytes(Form::i8x32));
+  Bytes memory(Activations::bytes(Form::i8x32, 64, 5)), scratch(p.matrix.scratch_bytes(Form::i8x32));
   Activations a(Form::i8x32, 64, 5, memory.data());
   a.begin(5);
   for (int64_t i = 0; i < 5; i++) a.set_row(i, x.data() + i * 64);
@@ -321,8 +309,7 @@ TEST(Linear, StoresWithBiasAndAddsInPlace) {
       // Panel by panel, as threads would, into rows of 60.
       std::vector<float> out = old;
       for (int64_t panel = 0; panel < p.matrix.panels(); panel++) {
-        Output o{out.data() + panel * kPanelRows, 60,
-                 with_bias ? bias.data() + panel * kPanelRows : nullptr, add};
+        Output o{out.data() + panel * kPanelRows, 60, with_bias ? bias.data() + panel * kPanelRows : nullptr, add};
         multiply(p.matrix, p.bytes.data(), {panel, panel + 1}, a, o, scratch.data());
       }
       for (size_t i = 0; i < 5; i++) {
@@ -351,8 +338,7 @@ TEST(Linear, AFormatUnknownToThePackerGoesThroughItsCanonicalForm) {
       w.format = &other;
       Packed b = pack(w);
       ASSERT_EQ(a.matrix.family(), b.matrix.family());
-      ASSERT_EQ(0, std::memcmp(a.bytes.data(), b.bytes.data(), a.matrix.packed_bytes()))
-          << format->name;
+      ASSERT_EQ(0, std::memcmp(a.bytes.data(), b.bytes.data(), a.matrix.packed_bytes())) << format->name;
     }
     // And one that is of no family is multiplied as floats.
     other.bits = 3;

@@ -7,7 +7,7 @@
 namespace ponder::backend::cpu {
 
 inline constexpr int kPanelRows = 16;  ///< rows of a panel
-inline constexpr int kGroup = 256;  ///< columns of an activation group; a row's last may be shorter
+inline constexpr int kGroup = 256;     ///< columns of an activation group; a row's last may be shorter
 inline constexpr int kMaxColumns = 8;  ///< rows of activations that a kernel takes at once
 
 /// How activations are held.

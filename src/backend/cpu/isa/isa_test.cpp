@@ -8,8 +8,7 @@ namespace ponder::backend::cpu::isa {
 namespace {
 
 TEST(Isa, NamesGoBothWays) {
-  for (Level level : {Level::scalar, Level::avx2, Level::avx512})
-    EXPECT_EQ(parse_level(to_string(level)), level);
+  for (Level level : {Level::scalar, Level::avx2, Level::avx512}) EXPECT_EQ(parse_level(to_string(level)), level);
   EXPECT_FALSE(parse_level("avx1024"));
   EXPECT_FALSE(parse_level(""));
 }

@@ -42,8 +42,7 @@ PONDER_INLINE void dot(const uint8_t* w, const int8_t (*x)[W][4], int c0, __m256
 #pragma GCC unroll 4
       for (int c = 0; c < NC; c++)
         s[c] = _mm256_add_epi32(
-            s[c], _mm256_madd_epi16(
-                      _mm256_maddubs_epi16(a, _mm256_sign_epi8(word(x[i][c0 + c]), v)), one));
+            s[c], _mm256_madd_epi16(_mm256_maddubs_epi16(a, _mm256_sign_epi8(word(x[i][c0 + c]), v)), one));
     }
   } else {
     constexpr int kSum = K == Kind::k16 ? 2 : 4;
@@ -77,8 +76,7 @@ PONDER_INLINE __m256i start(int32_t neg) {
 
 /// Rows 8 * half .. + 8 of a group of n blocks times columns c0 .. c0 + NC.
 template <Kind K, int NC, int W, Form F>
-PONDER_INLINE void half_group(const UnpackedGroup& g, int n, const Record<W, F>& x, int half,
-                              int c0, float* tile) {
+PONDER_INLINE void half_group(const UnpackedGroup& g, int n, const Record<W, F>& x, int half, int c0, float* tile) {
   constexpr bool kSuper = K == Kind::k || K == Kind::k16, kWide = F == Form::i14x256;
   constexpr int kHalves = K == Kind::k16 ? 2 : 1, kVectors = 8 / kHalves;
   const int r = 8 * half;
@@ -86,8 +84,7 @@ PONDER_INLINE void half_group(const UnpackedGroup& g, int n, const Record<W, F>&
   tile += 16 * c0 + r;
   __m256 t[NC];
 #pragma GCC unroll 4
-  for (int c = 0; c < NC; c++)
-    t[c] = kSuper || kWide ? _mm256_setzero_ps() : _mm256_loadu_ps(tile + 16 * c);
+  for (int c = 0; c < NC; c++) t[c] = kSuper || kWide ? _mm256_setzero_ps() : _mm256_loadu_ps(tile + 16 * c);
 
 #pragma GCC unroll 1
   for (int j = 0; j < n; j++) {
@@ -118,8 +115,7 @@ PONDER_INLINE void half_group(const UnpackedGroup& g, int n, const Record<W, F>&
         else if (h == 0)
           u[c] = _mm256_mul_ps(to_float(s[c]), f);
         else
-          t[c] = _mm256_fmadd_ps(_mm256_fmadd_ps(to_float(s[c]), f, u[c]), real(x.scale[j][c0 + c]),
-                                 t[c]);
+          t[c] = _mm256_fmadd_ps(_mm256_fmadd_ps(to_float(s[c]), f, u[c]), real(x.scale[j][c0 + c]), t[c]);
       }
     }
   }
@@ -132,8 +128,8 @@ PONDER_INLINE void half_group(const UnpackedGroup& g, int n, const Record<W, F>&
       __m256 u = _mm256_setzero_ps();
 #pragma GCC unroll 2
       for (int h = 0; h < kHalves; h++) {
-        __m256i s = start<K>(kHalves == 2 ? x.residual_neg[h][c0 + c]
-                                          : x.residual_neg[0][c0 + c] + x.residual_neg[1][c0 + c]);
+        __m256i s =
+            start<K>(kHalves == 2 ? x.residual_neg[h][c0 + c] : x.residual_neg[0][c0 + c] + x.residual_neg[1][c0 + c]);
         dot<K, kVectors, 1, W>(q + 64 * (8 * j + 4 * h), x.residual + 4 * h, c0 + c, &s);
         const __m256 f = _mm256_load_ps(g.scale[kHalves * j + h] + r);
         if constexpr (kHalves == 1)
@@ -150,22 +146,19 @@ PONDER_INLINE void half_group(const UnpackedGroup& g, int n, const Record<W, F>&
   for (int c = 0; c < NC; c++) {
     __m256 acc = t[c];
     if constexpr (kWide)
-      acc = _mm256_fmadd_ps(kSuper ? _mm256_mul_ps(t[c], _mm256_load_ps(g.d + r)) : t[c],
-                            real(x.scale[0][c0 + c]), _mm256_loadu_ps(tile + 16 * c));
+      acc = _mm256_fmadd_ps(kSuper ? _mm256_mul_ps(t[c], _mm256_load_ps(g.d + r)) : t[c], real(x.scale[0][c0 + c]),
+                            _mm256_loadu_ps(tile + 16 * c));
     else if constexpr (kSuper)
       acc = _mm256_fmadd_ps(t[c], _mm256_load_ps(g.d + r), _mm256_loadu_ps(tile + 16 * c));
     if constexpr (K == Kind::k) {
       __m256i m = _mm256_setzero_si256();
 #pragma GCC unroll 4
       for (int p = 0; p < 4; p++)
-        m = _mm256_add_epi32(
-            m, _mm256_madd_epi16(load(g.min_pairs[p] + r), word(x.sum_pairs[p][c0 + c])));
-      acc = _mm256_fnmadd_ps(_mm256_mul_ps(to_float(m), real(x.sum_scale[c0 + c])),
-                             _mm256_load_ps(g.dmin + r), acc);
+        m = _mm256_add_epi32(m, _mm256_madd_epi16(load(g.min_pairs[p] + r), word(x.sum_pairs[p][c0 + c])));
+      acc = _mm256_fnmadd_ps(_mm256_mul_ps(to_float(m), real(x.sum_scale[c0 + c])), _mm256_load_ps(g.dmin + r), acc);
     }
     if constexpr (K == Kind::bm)
-      for (int j = 0; j < n; j++)
-        acc = _mm256_fmadd_ps(_mm256_load_ps(g.min[j] + r), real(x.sum[j][c0 + c]), acc);
+      for (int j = 0; j < n; j++) acc = _mm256_fmadd_ps(_mm256_load_ps(g.min[j] + r), real(x.sum[j][c0 + c]), acc);
     _mm256_storeu_ps(tile + 16 * c, acc);
   }
 }
@@ -209,9 +202,7 @@ inline __m256 load_column(const uint8_t* panel, int64_t k, int half) {
     return load_half8(panel + 32 * k + 16 * half);
   else if constexpr (A == Family::bf16)
     return _mm256_castsi256_ps(_mm256_slli_epi32(
-        _mm256_cvtepu16_epi32(
-            _mm_load_si128(reinterpret_cast<const __m128i*>(panel + 32 * k + 16 * half))),
-        16));
+        _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(panel + 32 * k + 16 * half))), 16));
   else
     return _mm256_load_ps(reinterpret_cast<const float*>(panel + 64 * k + 32 * half));
 }
@@ -242,8 +233,7 @@ void floats(const uint8_t* panel, int64_t columns, const uint8_t* x, float* tile
         for (int c = 0; c < NC; c++) even[c] = _mm256_fmadd_ps(w0, real(v[c]), even[c]);
       }
 #pragma GCC unroll 4
-      for (int c = 0; c < NC; c++)
-        _mm256_storeu_ps(tile + 16 * (c0 + c) + 8 * half, _mm256_add_ps(even[c], odd[c]));
+      for (int c = 0; c < NC; c++) _mm256_storeu_ps(tile + 16 * (c0 + c) + 8 * half, _mm256_add_ps(even[c], odd[c]));
     }
   }
 }
@@ -270,19 +260,17 @@ uint64_t int8_peak(int64_t n, int32_t* sink) {
 
 #define WIDTHS(F, A) {packed_panel<F, 1, A>, packed_panel<F, 2, A>, packed_panel<F, 4, A>, nullptr}
 #define FAMILY(F) {WIDTHS(F, Form::i8x32), WIDTHS(F, Form::i8x32r1), WIDTHS(F, Form::i14x256)}
-#define SPREAD(K) \
-  {spread_panel<K, Form::i8x32>, spread_panel<K, Form::i8x32r1>, spread_panel<K, Form::i14x256>}
+#define SPREAD(K) {spread_panel<K, Form::i8x32>, spread_panel<K, Form::i8x32r1>, spread_panel<K, Form::i14x256>}
 #define FLOATS(F) {floats<F, 1>, floats<F, 2>, floats<F, 4>, floats<F, 8>}
 
 }  // namespace
 
 const LinearKernels kLinearAvx2 = {
     .quantize = quantize,
-    .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0),
-              FAMILY(Family::q5_1), FAMILY(Family::q8_0), FAMILY(Family::q4_k),
-              FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
-    .unpacked = {SPREAD(Kind::b4), SPREAD(Kind::bm), SPREAD(Kind::b5), SPREAD(Kind::bm),
-                 SPREAD(Kind::b8), SPREAD(Kind::k), SPREAD(Kind::k), SPREAD(Kind::k16)},
+    .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0), FAMILY(Family::q5_1),
+              FAMILY(Family::q8_0), FAMILY(Family::q4_k), FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
+    .unpacked = {SPREAD(Kind::b4), SPREAD(Kind::bm), SPREAD(Kind::b5), SPREAD(Kind::bm), SPREAD(Kind::b8),
+                 SPREAD(Kind::k), SPREAD(Kind::k), SPREAD(Kind::k16)},
     .unpack = {unpack_panel<Family::q4_0>, unpack_panel<Family::q4_1>, unpack_panel<Family::q5_0>,
                unpack_panel<Family::q5_1>, unpack_panel<Family::q8_0>, unpack_panel<Family::q4_k>,
                unpack_panel<Family::q5_k>, unpack_panel<Family::q6_k>},

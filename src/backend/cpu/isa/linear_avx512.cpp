@@ -24,8 +24,7 @@ inline __m512 load_column(const uint8_t* panel, int64_t k) {
     return load_half16(panel + 32 * k);
   else if constexpr (A == Family::bf16)
     return _mm512_castsi512_ps(_mm512_slli_epi32(
-        _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(panel + 32 * k))),
-        16));
+        _mm512_cvtepu16_epi32(_mm256_load_si256(reinterpret_cast<const __m256i*>(panel + 32 * k))), 16));
   else
     return _mm512_load_ps(reinterpret_cast<const float*>(panel + 64 * k));
 }
@@ -74,26 +73,21 @@ uint64_t int8_peak(int64_t n, int32_t* sink) {
   return uint64_t(steps) * 12 * 64;
 }
 
-#define WIDTHS(F, A) \
-  {int_panel<Packed<F>, 1, A>, int_panel<Packed<F>, 2, A>, int_panel<Packed<F>, 4, A>, nullptr}
-#define WIDTHS_AND_8(F, A)                                                             \
-  {int_panel<Packed<F>, 1, A>, int_panel<Packed<F>, 2, A>, int_panel<Packed<F>, 4, A>, \
-   int_panel<Packed<F>, 8, A>}
+#define WIDTHS(F, A) {int_panel<Packed<F>, 1, A>, int_panel<Packed<F>, 2, A>, int_panel<Packed<F>, 4, A>, nullptr}
+#define WIDTHS_AND_8(F, A) \
+  {int_panel<Packed<F>, 1, A>, int_panel<Packed<F>, 2, A>, int_panel<Packed<F>, 4, A>, int_panel<Packed<F>, 8, A>}
 #define FAMILY(M, F) {M(F, Form::i8x32), M(F, Form::i8x32r1), M(F, Form::i14x256)}
-#define SPREAD(K) \
-  {spread_panel<K, Form::i8x32>, spread_panel<K, Form::i8x32r1>, spread_panel<K, Form::i14x256>}
+#define SPREAD(K) {spread_panel<K, Form::i8x32>, spread_panel<K, Form::i8x32r1>, spread_panel<K, Form::i14x256>}
 #define FLOATS(F) {floats<F, 1>, floats<F, 2>, floats<F, 4>, floats<F, 8>}
 
 }  // namespace
 
 const LinearKernels kLinearAvx512 = {
     .quantize = quantize,
-    .panel = {FAMILY(WIDTHS_AND_8, Family::q4_0), FAMILY(WIDTHS_AND_8, Family::q4_1),
-              FAMILY(WIDTHS, Family::q5_0), FAMILY(WIDTHS, Family::q5_1),
-              FAMILY(WIDTHS_AND_8, Family::q8_0), FAMILY(WIDTHS_AND_8, Family::q4_k),
+    .panel = {FAMILY(WIDTHS_AND_8, Family::q4_0), FAMILY(WIDTHS_AND_8, Family::q4_1), FAMILY(WIDTHS, Family::q5_0),
+              FAMILY(WIDTHS, Family::q5_1), FAMILY(WIDTHS_AND_8, Family::q8_0), FAMILY(WIDTHS_AND_8, Family::q4_k),
               FAMILY(WIDTHS, Family::q5_k), FAMILY(WIDTHS, Family::q6_k)},
-    .unpacked =
-        {{}, {}, SPREAD(Kind::b5), SPREAD(Kind::bm), {}, {}, SPREAD(Kind::k), SPREAD(Kind::k16)},
+    .unpacked = {{}, {}, SPREAD(Kind::b5), SPREAD(Kind::bm), {}, {}, SPREAD(Kind::k), SPREAD(Kind::k16)},
     .unpack = {unpack_panel<Family::q4_0>, unpack_panel<Family::q4_1>, unpack_panel<Family::q5_0>,
                unpack_panel<Family::q5_1>, unpack_panel<Family::q8_0>, unpack_panel<Family::q4_k>,
                unpack_panel<Family::q5_k>, unpack_panel<Family::q6_k>},

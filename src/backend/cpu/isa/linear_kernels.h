@@ -10,8 +10,7 @@ namespace ponder::backend::cpu::isa {
 
 /// A panel times a column group of W rows: tile[c][r] for c < W, r < 16, overwritten.
 using PanelKernel = void (*)(const uint8_t* panel, int64_t columns, const uint8_t* x, float* tile);
-using UnpackedKernel = void (*)(const UnpackedGroup* panel, int64_t columns, const uint8_t* x,
-                                float* tile);
+using UnpackedKernel = void (*)(const UnpackedGroup* panel, int64_t columns, const uint8_t* x, float* tile);
 
 struct LinearKernels {
   /// One row into column `c` of a group of width `w`.

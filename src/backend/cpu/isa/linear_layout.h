@@ -42,11 +42,11 @@ namespace ponder::backend::cpu::isa {
 /// zero.
 template <int W>
 struct RecordBase {
-  int8_t q[64][W][4];    ///< i14x256: the high plane, x = 128 * high + low
-  float scale[8][W];     ///< per 32; i14x256: [0] for all
-  float sum[8][W];       ///< sum of the quantised values of a block, as float (residual included)
-  int32_t neg16[16][W];  ///< minus the integer sum of 16
-  int32_t neg32[8][W];   ///< minus the integer sum of 32
+  int8_t q[64][W][4];          ///< i14x256: the high plane, x = 128 * high + low
+  float scale[8][W];           ///< per 32; i14x256: [0] for all
+  float sum[8][W];             ///< sum of the quantised values of a block, as float (residual included)
+  int32_t neg16[16][W];        ///< minus the integer sum of 16
+  int32_t neg32[8][W];         ///< minus the integer sum of 32
   int16_t sum_pairs[4][W][2];  ///< `sum` of blocks 2p, 2p + 1 in units of sum_scale
   float sum_scale[W];
 };
@@ -100,17 +100,14 @@ static constexpr int64_t head_bytes(Family f, int64_t n) {
       return ((has_block_min(f) ? 64 : 32) * n + 63) / 64 * 64;
   }
 }
-static constexpr int64_t group_bytes(Family f, int64_t n) {
-  return head_bytes(f, n) + n * block_vectors(f) * 64;
-}
+static constexpr int64_t group_bytes(Family f, int64_t n) { return head_bytes(f, n) + n * block_vectors(f) * 64; }
 /// Bytes in front of all groups of a panel.
 static constexpr int64_t front_bytes(Family f, int64_t columns) {
   return f == Family::q6_k ? (columns / 256 * 32 + 63) / 64 * 64 : 0;
 }
 static constexpr int64_t int_panel_bytes(Family f, int64_t columns) {
   const int64_t tail = columns % 256 / 32;
-  return front_bytes(f, columns) + columns / 256 * group_bytes(f, 8) +
-         (tail ? group_bytes(f, tail) : 0);
+  return front_bytes(f, columns) + columns / 256 * group_bytes(f, 8) + (tail ? group_bytes(f, tail) : 0);
 }
 
 /// What the arithmetic needs to know of a family: how scales, offset and mins enter.

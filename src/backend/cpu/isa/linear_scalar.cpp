@@ -17,8 +17,7 @@ void load_halfs(const uint8_t* p, float* out) {
 
 /// 16 rows: s += the vectors [first, last) of the group times four values each of one column.
 template <int W>
-inline void dot(const UnpackedGroup& g, int first, int last, const int8_t (*x)[W][4], int c,
-                int32_t* s) {
+inline void dot(const UnpackedGroup& g, int first, int last, const int8_t (*x)[W][4], int c, int32_t* s) {
   for (int i = first; i < last; i++) {
     const int8_t* v = x[i - first][c];
     for (int r = 0; r < 16; r++) {
@@ -76,8 +75,7 @@ inline void residual(const UnpackedGroup& g, const Record<W, Form::i8x32r1>& x, 
   float u[16];
   for (int h = 0; h < kHalves; h++) {
     int32_t s[16];
-    const int32_t neg =
-        K == Kind::k16 ? x.residual_neg[h][c] : x.residual_neg[0][c] + x.residual_neg[1][c];
+    const int32_t neg = K == Kind::k16 ? x.residual_neg[h][c] : x.residual_neg[0][c] + x.residual_neg[1][c];
     fill(s, kShift < 0 ? 0 : neg * (1 << (kShift < 0 ? 0 : kShift)));
     dot<W>(g, 8 * j + kVectors * h, 8 * j + kVectors * (h + 1), x.residual + kVectors * h, c, s);
     const float* scale = g.scale[K == Kind::k16 ? 2 * j + h : j];
@@ -109,8 +107,7 @@ void group(const UnpackedGroup& g, int n, const Record<W, F>& x, float* tile) {
       if constexpr (K == Kind::k) {
         int32_t m = 0;
         for (int p = 0; p < 4; p++)
-          m += (g.min_pairs[p][r] & 0xffff) * x.sum_pairs[p][c][0] +
-               (g.min_pairs[p][r] >> 16) * x.sum_pairs[p][c][1];
+          m += (g.min_pairs[p][r] & 0xffff) * x.sum_pairs[p][c][0] + (g.min_pairs[p][r] >> 16) * x.sum_pairs[p][c][1];
         acc = fmaf(-(float(m) * x.sum_scale[c]), g.dmin[r], acc);
       }
       if constexpr (K == Kind::bm)
@@ -168,32 +165,35 @@ void floats(const uint8_t* panel, int64_t columns, const uint8_t* x, float* tile
     for (int r = 0; r < 16; r++) tile[16 * c + r] = acc[0][c][r] + acc[1][c][r];
 }
 
+/// The dot() above on 64 rows' worth of bytes that the compiler cannot see through.
 uint64_t int8_peak(int64_t n, int32_t* sink) {
+  UnpackedGroup g;
+  int8_t x[8][1][4];
+  for (int i = 0; i < 512; i++) g.q[i / 64][i / 4 % 16][i % 4] = uint8_t(*sink + i);
+  for (int i = 0; i < 32; i++) x[i / 4][0][i % 4] = int8_t(*sink + 3 * i);
   int32_t s[16] = {};
-  const int64_t steps = n / 64 + 1;
-  for (int64_t i = 0; i < steps; i++)
-    for (int r = 0; r < 16; r++)
-      s[r] += int32_t(i & 127) * (r + 1) + int32_t(i & 63) * r + int32_t(i & 31) * 3 + r;
-  for (int r = 0; r < 16; r++) *sink += s[r];
-  return uint64_t(steps) * 64;
+  const int64_t steps = n / 512 + 1;
+  for (int64_t i = 0; i < steps; i++) {
+    dot<1>(g, 0, 8, x, 0, s);
+    x[0][0][0] = int8_t(s[i % 16]);
+  }
+  for (int r = 0; r < 16; r++) *sink ^= s[r];
+  return uint64_t(steps) * 512;
 }
 
 #define WIDTHS_OF(F, A) {panel<F, 1, A>, panel<F, 2, A>, panel<F, 4, A>, nullptr}
-#define FAMILY(F) \
-  {WIDTHS_OF(F, Form::i8x32), WIDTHS_OF(F, Form::i8x32r1), WIDTHS_OF(F, Form::i14x256)}
-#define KIND(K) \
-  {unpacked<K, 8, Form::i8x32>, unpacked<K, 8, Form::i8x32r1>, unpacked<K, 8, Form::i14x256>}
+#define FAMILY(F) {WIDTHS_OF(F, Form::i8x32), WIDTHS_OF(F, Form::i8x32r1), WIDTHS_OF(F, Form::i14x256)}
+#define KIND(K) {unpacked<K, 8, Form::i8x32>, unpacked<K, 8, Form::i8x32r1>, unpacked<K, 8, Form::i14x256>}
 #define FLOATS(F) {floats<F, 1>, floats<F, 2>, floats<F, 4>, floats<F, 8>}
 
 }  // namespace
 
 const LinearKernels kLinearScalar = {
     .quantize = quantize,
-    .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0),
-              FAMILY(Family::q5_1), FAMILY(Family::q8_0), FAMILY(Family::q4_k),
-              FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
-    .unpacked = {KIND(Kind::b4), KIND(Kind::bm), KIND(Kind::b5), KIND(Kind::bm), KIND(Kind::b8),
-                 KIND(Kind::k), KIND(Kind::k), KIND(Kind::k16)},
+    .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0), FAMILY(Family::q5_1),
+              FAMILY(Family::q8_0), FAMILY(Family::q4_k), FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
+    .unpacked = {KIND(Kind::b4), KIND(Kind::bm), KIND(Kind::b5), KIND(Kind::bm), KIND(Kind::b8), KIND(Kind::k),
+                 KIND(Kind::k), KIND(Kind::k16)},
     .unpack = {unpack_panel<Family::q4_0>, unpack_panel<Family::q4_1>, unpack_panel<Family::q5_0>,
                unpack_panel<Family::q5_1>, unpack_panel<Family::q8_0>, unpack_panel<Family::q4_k>,
                unpack_panel<Family::q5_k>, unpack_panel<Family::q6_k>},

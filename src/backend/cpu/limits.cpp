@@ -1,0 +1,78 @@
+// The best of several short rounds each: a round is lost when another process gets in, and the limit is what is asked.
+#include "backend/cpu/limits.h"
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "backend/cpu/isa/linear_kernels.h"
+#include "base/os/memory.h"
+#include "base/os/system.h"
+#include "base/thread_pool.h"
+
+namespace ponder::backend::cpu {
+namespace {
+
+constexpr uint64_t kBytes = uint64_t(256) << 20;  // far more than any cache
+constexpr double kSeconds = 0.15;                 // of measuring, after the memory has been touched
+constexpr int64_t kMacs = int64_t(1) << 30;       // a round per thread: milliseconds
+
+/// The best rate of `work` units per second over rounds of run(thread), for about kSeconds.
+template <class Round>
+double best_rate(ThreadPool& pool, double work, Round round) {
+  double best = 0;
+  const double start = os::monotonic_seconds();
+  for (int i = 0; i < 64; i++) {
+    const double t0 = os::monotonic_seconds();
+    pool.run(round);
+    const double t1 = os::monotonic_seconds();
+    best = std::max(best, work / std::max(t1 - t0, 1e-9));
+    if (i >= 1 && t1 - start > kSeconds) break;
+  }
+  return best;
+}
+
+}  // namespace
+
+Result<double> measure_read_gbs(int threads, isa::Level level) {
+  threads = std::max(threads, 1);
+  const isa::LinearKernels& kernels = isa::linear_kernels(level);
+  PONDER_TRY(os::Arena arena, os::Arena::allocate(kBytes + 4096));  // prefetch runs a little past the end
+  ThreadPool pool(threads);
+  auto share = [&](int t) { return share_of(int64_t(kBytes / 4096), t, threads); };
+  pool.run([&](int t) {  // touched by the thread that reads it
+    for (int64_t page = share(t).begin; page < share(t).end; page++) arena.data()[page * 4096] = uint8_t(page | 1);
+  });
+  std::atomic<uint64_t> sink{0};
+  const double rate = best_rate(pool, double(kBytes), [&](int t) {
+    const Share s = share(t);
+    sink ^= kernels.read(arena.data() + s.begin * 4096, uint64_t(s.end - s.begin) * 4096);
+  });
+  return rate * 1e-9;
+}
+
+double measure_int8_gmacs(int threads, isa::Level level) {
+  threads = std::max(threads, 1);
+  const isa::LinearKernels& kernels = isa::linear_kernels(level);
+  ThreadPool pool(threads);
+  std::atomic<uint64_t> done{0};
+  std::atomic<int32_t> sink{0};
+  // The kernels do about as much as asked for; a first round tells how much that is.
+  auto round = [&](int) {
+    int32_t s = sink;
+    done += kernels.int8_peak(level == isa::Level::scalar ? kMacs / 32 : kMacs, &s);
+    sink ^= s;
+  };
+  pool.run(round);
+  const double work = double(done.load());
+  return best_rate(pool, work, round) * 1e-9;
+}
+
+Result<MachineLimits> measure_limits(int threads, isa::Level level) {
+  MachineLimits limits;
+  PONDER_TRY(limits.read_gbs, measure_read_gbs(threads, level));
+  limits.int8_gmacs = measure_int8_gmacs(threads, level);
+  return limits;
+}
+
+}  // namespace ponder::backend::cpu
