@@ -78,6 +78,15 @@ int physical_cores() {
   return std::max(1, std::min(int(seen.size()), quota_cores()));
 }
 
+std::string cpu_name() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);) {
+    const auto colon = line.find(':');
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos && colon + 2 < line.size()) return line.substr(colon + 2);
+  }
+  return "unknown processor";
+}
+
 void pin_thread(int n) {
   static const std::vector<int> cores = allowed_cores();  // before any thread is pinned
   cpu_set_t set;

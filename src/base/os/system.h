@@ -19,6 +19,9 @@ int usable_cores();
 /// Physical cores among them where the system tells (SMT siblings counted once); the default number of threads.
 int physical_cores();
 
+/// The processor's name for people ("AMD EPYC 9454"), or "unknown processor".
+std::string cpu_name();
+
 /// Pins the calling thread to the n-th usable core (modulo their number). Advice only.
 void pin_thread(int n);
 

@@ -1,0 +1,261 @@
+// The order of a step and the stages that are not attention (attention.cpp). Results of a row never depend on who
+// computes them: matrices are cut by panels, inputs and attention by rows and heads, each with its own fixed order of
+// operations.
+#include "backend/cpu/step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/os/system.h"
+
+namespace ponder::backend::cpu {
+
+const char* to_string(Phase phase) {
+  constexpr const char* kNames[] = {"embed",  "inputs",  "qkv",  "write_kv", "attention",
+                                    "output", "gate_up", "down", "head",     "sample"};
+  return kNames[size_t(phase)];
+}
+
+Step::Step(const model::Model& model, const Layout& layout, const PlanOptions& options, ThreadPool& pool,
+           isa::Level level)
+    : model_(model),
+      spec_(model.spec),
+      layout_(layout),
+      options_(options),
+      pool_(pool),
+      level_(level),
+      kernels_(vector_kernels(level_)),
+      output_norm_(model::to_floats(model.output_norm)),
+      next_task_(new std::atomic<int>[size_t(model.spec.n_layers)]) {}
+
+void Step::mark(int t, Phase phase) {
+  if (t != 0) return;
+  const double now = os::monotonic_seconds();
+  times_.seconds[size_t(phase)] += now - last_mark_;
+  last_mark_ = now;
+}
+
+bool Step::run(const Batch& batch, const StopFlag* stop, std::vector<RowResult>* results) {
+  batch_ = &batch;
+  stop_ = stop;
+  results_ = results;
+  stopped_ = stop != nullptr && stop->load(std::memory_order_relaxed);
+  if (stopped_) return false;
+  results->assign(batch.rows.size(), RowResult{});
+  last_mark_ = os::monotonic_seconds();
+  outputs_.clear();
+  for (size_t i = 0; i < batch.rows.size(); ++i)
+    if (batch.rows[i].sampling != nullptr || batch.rows[i].want_logits) outputs_.push_back(int(i));
+  plan_attention(batch);
+  next_sample_ = 0;
+  for (int i = 0; i < spec_.n_layers; ++i) next_task_[size_t(i)].store(0, std::memory_order_relaxed);
+  for (InputBuffers& b : buffers_->inputs) {
+    b.batch.begin(int64_t(batch.rows.size()));
+    if (!outputs_.empty()) b.outputs.begin(int64_t(outputs_.size()));
+  }
+  pool_.run([this](int t) { thread(t); });
+  return !stopped_;
+}
+
+void Step::thread(int t) {
+  StepBuffers& b = *buffers_;
+  const int hidden = spec_.hidden_size;
+  int n = int(batch_->rows.size());
+  float* x = b.x;
+  embed(t);
+  pool_.barrier();
+  mark(t, Phase::embed);
+
+  for (size_t i = 0; i < layout_.layers.size(); ++i) {
+    const LayerLayout& l = layout_.layers[i];
+    const model::LayerSpec& s = spec_.layers[i];
+    const bool last = i + 1 == layout_.layers.size();
+    const int64_t q_size = s.q_size(), kv_size = s.kv_size(), qkv = q_size + 2 * kv_size;
+
+    inputs(t, l.q, &l.k, &l.v, n, false, [&](int row, float* scratch) -> const float* {
+      kernels_.rms_norm(x + int64_t(row) * hidden, l.attn_norm.data(), scratch, hidden, spec_.rms_epsilon);
+      return scratch;
+    });
+    mark(t, Phase::inputs);
+    multiply_share(t, l.q, input_of(t, l.q, n, false), b.qkv, qkv, l.q_bias, false);
+    multiply_share(t, l.k, input_of(t, l.k, n, false), b.qkv + q_size, qkv, l.k_bias, false);
+    multiply_share(t, l.v, input_of(t, l.v, n, false), b.qkv + q_size + kv_size, qkv, l.v_bias, false);
+    pool_.barrier();
+    mark(t, Phase::qkv);
+
+    const AttentionPlan& plan = last ? last_ : all_;
+    if (!plan.tasks_write_kv) {
+      const Share rows = share_of(int64_t(all_.rows.size()), t, pool_.size());
+      for (int64_t r = rows.begin; r < rows.end; ++r) {
+        const AttentionRow& row = all_.rows[size_t(r)];
+        for (int h = 0; h < s.n_kv_heads; ++h) write_kv(t, row.source, h, l, s, row.pages, row.position);
+      }
+      pool_.barrier();
+      mark(t, Phase::write_kv);
+    }
+    attention(t, i, plan);
+    if (last) {  // from here on only rows that ask for something go on
+      n = int(outputs_.size());
+      for (int r = t; r < n; r += pool_.size())
+        std::memcpy(b.x_out + int64_t(r) * hidden, x + int64_t(outputs_[size_t(r)]) * hidden,
+                    sizeof(float) * size_t(hidden));
+      x = b.x_out;
+    }
+    pool_.barrier();
+    mark(t, Phase::attention);
+    if (n == 0) return;
+
+    inputs(t, l.output, nullptr, nullptr, n, last,
+           [&](int row, float*) -> const float* { return b.attention + row * q_size; });
+    mark(t, Phase::inputs);
+    multiply_share(t, l.output, input_of(t, l.output, n, last), x, hidden, l.output_bias, true);
+    pool_.barrier();
+    mark(t, Phase::output);
+
+    inputs(t, l.gate, &l.up, nullptr, n, last, [&](int row, float* scratch) -> const float* {
+      kernels_.rms_norm(x + int64_t(row) * hidden, l.ffn_norm.data(), scratch, hidden, spec_.rms_epsilon);
+      return scratch;
+    });
+    mark(t, Phase::inputs);
+    gate_up(t, l, n, input_of(t, l.gate, n, last), input_of(t, l.up, n, last));
+    pool_.barrier();
+    mark(t, Phase::gate_up);
+
+    inputs(t, l.down, nullptr, nullptr, n, last,
+           [&](int row, float*) -> const float* { return b.ffn + int64_t(row) * s.ffn_size; });
+    mark(t, Phase::inputs);
+    multiply_share(t, l.down, input_of(t, l.down, n, last), x, hidden, {}, true);
+    if (t == 0 && !last) stopped_ = stop_ != nullptr && stop_->load(std::memory_order_relaxed);
+    pool_.barrier();
+    mark(t, Phase::down);
+    if (stopped_) return;
+  }
+  head(t);
+}
+
+// Embeddings of the rows, and their cosines and sines, from doubles.
+void Step::embed(int t) {
+  StepBuffers& b = *buffers_;
+  const auto& rows = batch_->rows;
+  const int half = spec_.rope.dims / 2, hidden = spec_.hidden_size;
+  const bool pairs = spec_.rope.layout == model::RopeLayout::pairs;
+  const Share share = share_of(int64_t(rows.size()), t, pool_.size());
+  for (int64_t r = share.begin; r < share.end; ++r) {
+    float* x = b.x + r * hidden;
+    model::dequantize_row(model_.token_embd, uint64_t(rows[size_t(r)].token), x);
+    if (spec_.embedding_scale != 1.f) kernels_.scale(x, spec_.embedding_scale, hidden);
+    float* c = b.rope + r * layout_.rope_floats;
+    float* s = c + spec_.rope.dims;
+    for (int i = 0; i < half; ++i) {
+      const double angle = rows[size_t(r)].position * spec_.rope.inverse_frequencies[size_t(i)];
+      const float cosine = float(std::cos(angle) * spec_.rope.magnitude),
+                  sine = float(std::sin(angle) * spec_.rope.magnitude);
+      if (pairs) {
+        c[2 * i] = c[2 * i + 1] = cosine;
+        s[2 * i] = -sine;
+        s[2 * i + 1] = sine;
+      } else {
+        c[i] = cosine;
+        s[i] = sine;
+      }
+    }
+  }
+}
+
+const Activations& Step::input_of(int t, const PlacedMatrix& m, int n_rows, bool outputs) const {
+  const InputBuffers& b = buffers_->inputs[size_t(layout_.input_index(m.form, m.matrix.columns()))];
+  if (n_rows <= kPrivateRows) return b.own[size_t(t)];
+  return outputs ? b.outputs : b.batch;
+}
+
+// Quantises the rows that matrices a, b and c (of the same width) will read, in each form they want. `row(i, scratch)`
+// gives row i, in `scratch` if it has to be computed. Few rows: each thread all of them for itself; more: shared, with a
+// barrier behind.
+template <class Row>
+void Step::inputs(int t, const PlacedMatrix& a, const PlacedMatrix* b, const PlacedMatrix* c, int n_rows, bool outputs,
+                  Row row) {
+  const PlacedMatrix* matrices[3] = {&a, b, c};
+  Activations* targets[3];
+  int n_targets = 0;
+  for (const PlacedMatrix* m : matrices) {
+    if (m == nullptr) continue;
+    auto* target = const_cast<Activations*>(&input_of(t, *m, n_rows, outputs));
+    if (std::find(targets, targets + n_targets, target) == targets + n_targets) targets[n_targets++] = target;
+  }
+  const bool own = n_rows <= kPrivateRows;
+  int64_t begin = 0, end = n_rows;
+  if (own) {
+    for (int i = 0; i < n_targets; ++i) targets[i]->begin(n_rows);
+  } else {
+    // Rows of a group of 8 share cache lines: whole groups where there are enough of them.
+    const int unit = n_rows >= 16 * pool_.size() ? kMaxColumns : 1;
+    const Share s = share_of((n_rows + unit - 1) / unit, t, pool_.size());
+    begin = s.begin * unit;
+    end = std::min<int64_t>(n_rows, s.end * unit);
+  }
+  for (int64_t r = begin; r < end; ++r) {
+    const float* values = row(int(r), buffers_->threads[size_t(t)].row);
+    for (int i = 0; i < n_targets; ++i) targets[i]->set_row(r, values, level_);
+  }
+  if (!own) pool_.barrier();
+}
+
+void Step::multiply_share(int t, const PlacedMatrix& m, const Activations& x, float* out, int64_t stride,
+                          const std::vector<float>& bias, bool add) {
+  const PanelRange range = m.shares[size_t(t)];
+  if (range.first == range.last) return;
+  const int64_t row = range.first * kPanelRows;
+  multiply(m.matrix, m.bases[size_t(t)], range, x, {out + row, stride, bias.empty() ? nullptr : bias.data() + row, add},
+           buffers_->threads[size_t(t)].linear, level_);
+}
+
+// Gate and up in chunks of panels that fit the second-level cache for all rows, joined by the activation.
+void Step::gate_up(int t, const LayerLayout& l, int n_rows, const Activations& gate_in, const Activations& up_in) {
+  ThreadScratch& s = buffers_->threads[size_t(t)];
+  const PanelRange share = l.gate.shares[size_t(t)];
+  const int64_t ffn = l.gate.matrix.rows();
+  const int64_t step =
+      std::max<int64_t>(1, gate_chunk_floats(options_.max_batch_rows) / (int64_t(n_rows) * kPanelRows));
+  const Gate kind = spec_.activation == model::Activation::silu ? Gate::silu : Gate::gelu_tanh;
+  for (int64_t p = share.first; p < share.last; p += step) {
+    const PanelRange chunk{p, std::min(p + step, share.last)};
+    const int64_t stride = (chunk.last - chunk.first) * kPanelRows, first = p * kPanelRows;
+    multiply(l.gate.matrix, l.gate.bases[size_t(t)], chunk, gate_in, {s.gate, stride}, s.linear, level_);
+    multiply(l.up.matrix, l.up.bases[size_t(t)], chunk, up_in, {s.up, stride}, s.linear, level_);
+    const int width = int(std::min(stride, ffn - first));
+    for (int64_t r = 0; r < n_rows; ++r)
+      kernels_.gate(kind, s.gate + r * stride, s.up + r * stride, buffers_->ffn + r * ffn + first, width);
+  }
+}
+
+// Logits and draws of the output rows.
+void Step::head(int t) {
+  StepBuffers& b = *buffers_;
+  const int n = int(outputs_.size()), hidden = spec_.hidden_size;
+  const int64_t vocab = spec_.vocab_size;
+  inputs(t, layout_.head, nullptr, nullptr, n, true, [&](int row, float* scratch) -> const float* {
+    kernels_.rms_norm(b.x_out + int64_t(row) * hidden, output_norm_.data(), scratch, hidden, spec_.rms_epsilon);
+    return scratch;
+  });
+  multiply_share(t, layout_.head, input_of(t, layout_.head, n, true), b.logits, vocab, {}, false);
+  if (spec_.logit_scale != 1.f) {
+    const PanelRange range = layout_.head.shares[size_t(t)];
+    const int64_t first = range.first * kPanelRows, end = std::min(range.last * kPanelRows, vocab);
+    for (int r = 0; r < n && first < end; ++r)
+      kernels_.scale(b.logits + r * vocab + first, spec_.logit_scale, int(end - first));
+  }
+  pool_.barrier();
+  mark(t, Phase::head);
+  for (int i; (i = next_sample_.fetch_add(1, std::memory_order_relaxed)) < n;) {
+    const Row& row = batch_->rows[size_t(outputs_[size_t(i)])];
+    RowResult& result = (*results_)[size_t(outputs_[size_t(i)])];
+    const std::span<const float> logits(b.logits + i * vocab, size_t(vocab));
+    if (row.sampling != nullptr) result.sampled = sample::sample(logits, *row.sampling, b.threads[size_t(t)].sampling);
+    if (row.want_logits) result.logits = logits;
+  }
+  pool_.barrier();
+  mark(t, Phase::sample);
+}
+
+}  // namespace ponder::backend::cpu
