@@ -1,0 +1,394 @@
+// The promise of docs/numerics.md, whole: the logits of a sequence are the same bits whatever else is in the batch (1,
+// 2, 8, 16 sequences), however its prompt was cut (1, 7, 64, 512), on 1 or 2 threads, from a cold start or on pages
+// found in the prefix index, at every instruction set, in every precision and KV format. On synthetic models that have
+// grouped heads, odd tails, heads of 64, 96 and 128, biases, pairs RoPE, q/k norms and a tied head.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <thread>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/plan.h"
+#include "base/os/system.h"
+#include "synth/synth.h"
+
+namespace ponder::backend::cpu {
+namespace {
+
+struct Named {
+  const char* name;
+  std::shared_ptr<const model::Model> model;
+};
+
+std::shared_ptr<const model::Model> make_model(const char* name, const synth::Options& o) {
+  const auto path = (std::filesystem::temp_directory_path() /
+                     ("ponder-same-" + std::string(name) + std::to_string(os::random_u64()) + ".gguf"))
+                        .string();
+  const auto written = synth::write_model(o, path);
+  EXPECT_TRUE(written.ok()) << (written.ok() ? "" : written.error().message);
+  auto file = gguf::File::open(path);
+  std::filesystem::remove(path);
+  if (!file.ok()) return nullptr;
+  auto model = model::Model::load(*file);
+  EXPECT_TRUE(model.ok()) << (model.ok() ? "" : model.error().message);
+  return model.ok() ? *model : nullptr;
+}
+
+const std::vector<Named>& models() {
+  static const std::vector<Named> all = [] {
+    std::vector<Named> v;
+    synth::Options o;
+    o.shape.layers = 2;
+    o.shape.hidden = 256;
+    o.shape.ffn = 512;
+    o.shape.heads = 4;
+    o.shape.kv_heads = 2;
+    o.shape.vocab = 520;
+    o.type = "Q4_K_M";
+    v.push_back({"qwen2-bias-q4_k_m", make_model("qwen2", o)});
+    o.shape.ffn = 256;
+    o.shape.heads = 3;
+    o.shape.kv_heads = 1;
+    o.shape.head_dim = 128;
+    EXPECT_TRUE(synth::set_architecture(o.shape, "qwen3").ok());
+    o.shape.vocab = 539;
+    o.type = "Q5_K_M";
+    v.push_back({"qwen3-norms-q5_k_m", make_model("qwen3", o)});
+    o.shape.hidden = 288;  // 256 + 32: a short last group
+    o.shape.ffn = 352;
+    o.shape.heads = 3;
+    o.shape.kv_heads = 3;
+    o.shape.head_dim = 96;
+    o.shape.tied = true;
+    EXPECT_TRUE(synth::set_architecture(o.shape, "llama").ok());
+    o.type = "Q8_0";
+    v.push_back({"llama-pairs-tied-q8_0", make_model("llama", o)});
+    o.shape.head_dim = 64;
+    o.shape.layers = 1;
+    o.type = "F16";
+    v.push_back({"llama-f16", make_model("llama16", o)});
+    return v;
+  }();
+  return all;
+}
+
+constexpr int kPrompt = 281, kGenerated = 5;  // past a partial's border and a page's
+
+struct Case {
+  isa::Level level = isa::active();
+  Precision precision = Precision::standard;
+  KvFormat kv = KvFormat::f16;
+  int threads = 1, neighbours = 1, chunk = 64;
+  bool cached = false;
+};
+
+std::string name_of(const Case& c) {
+  return std::string(isa::to_string(c.level)) + " " + to_string(c.precision) + " kv " + to_string(c.kv) + ", threads " +
+         std::to_string(c.threads) + ", batch " + std::to_string(c.neighbours) + ", chunk " + std::to_string(c.chunk) +
+         (c.cached ? ", cached" : ", cold");
+}
+
+int32_t token_at(uint64_t sequence, int position, int vocab) {
+  uint64_t h = sequence * 0x9e3779b97f4a7c15ull + uint64_t(position) * 0xd1b54a32d192ed03ull + 12345;
+  h ^= h >> 29;
+  h *= 0xbf58476d1ce4e5b9ull;
+  h ^= h >> 32;
+  return int32_t(h % uint64_t(vocab));
+}
+
+// Positions whose logits are compared: some of the prompt, its end, all generated ones.
+bool watched(int position) { return position >= kPrompt - 1 || position == 200 || position == 255 || position == 256; }
+
+using Logits = std::map<int, std::vector<float>>;  // by position
+
+class Runner {
+ public:
+  Runner(std::shared_ptr<const model::Model> model, const Case& c) : case_(c) {
+    PlanOptions o;
+    o.threads = c.threads;
+    o.precision = c.precision;
+    o.kv_format = c.kv;
+    o.kv_tokens = 4096;
+    o.max_batch_rows = 640;
+    auto plan = CpuPlan::make(std::move(model), o, c.level);
+    EXPECT_TRUE(plan.ok()) << (plan.ok() ? "" : plan.error().message);
+    plan_ = std::move(*plan);
+    const auto loaded = plan_->load({}, nullptr);
+    EXPECT_TRUE(loaded.ok()) << (loaded.ok() ? "" : loaded.error().message);
+  }
+  CpuPlan& plan() { return *plan_; }
+  void set_case(const Case& c) { case_ = c; }
+
+  // Appends `n` rows of a sequence (the text of `id`) to a batch; watched rows of sequence 0 want logits.
+  void add(Batch& batch, SequenceState& s, uint64_t id, int n) {
+    ASSERT_TRUE(s.reserve(n).ok());
+    for (int i = 0; i < n; ++i) {
+      Row row;
+      row.sequence = &s;
+      row.position = s.length() + i;
+      row.token = token_at(id, row.position, plan_->spec().vocab_size);
+      row.want_logits = id == 0 && watched(row.position);
+      batch.rows.push_back(row);
+    }
+  }
+  std::vector<RowResult> run(const Batch& batch) {
+    const auto launched = plan_->launch(batch, nullptr);
+    EXPECT_TRUE(launched.ok()) << (launched.ok() ? "" : launched.error().message);
+    auto results = plan_->collect();
+    EXPECT_TRUE(results.ok());
+    return results.ok() ? std::move(*results) : std::vector<RowResult>{};
+  }
+
+  // The whole story of sequence 0 under the case in hand.
+  Logits story() {
+    Logits logits;
+    auto s = plan_->new_state();
+    kv::PrefixIndex index(plan_->pages());
+    if (case_.cached) {  // another sequence with the same text, cut otherwise, has filled three pages
+      auto first = plan_->new_state();
+      while (first->length() < 192) {
+        Batch b;
+        add(b, *first, 0, std::min(50, 192 - first->length()));
+        run(b);
+      }
+      std::vector<int32_t> text;
+      for (int i = 0; i < kPrompt; ++i) text.push_back(token_at(0, i, plan_->spec().vocab_size));
+      index.insert("", text, first->pages());
+      s->adopt(index.find("", text, kPrompt - 1));
+      EXPECT_EQ(s->length(), 192);
+    }
+    std::vector<std::unique_ptr<SequenceState>> others;
+    for (int i = 1; i < case_.neighbours; ++i) others.push_back(plan_->new_state());
+    for (uint32_t step = 0; s->length() < kPrompt + kGenerated; ++step) {
+      const int n = s->length() < kPrompt ? std::min(case_.chunk, kPrompt - s->length()) : 1;
+      Batch b;
+      size_t at = 0;
+      for (size_t i = 0; i <= others.size(); ++i) {
+        if (i == others.size() / 2) {  // sequence 0 in the middle of the batch
+          at = b.rows.size();
+          add(b, *s, 0, n);
+        }
+        // Neighbours come and go; with chunks of one only every seventh step, to save time.
+        if (i == others.size() || (case_.chunk == 1 && s->length() < kPrompt - 20 && step % 7 != 0)) continue;
+        auto& other = *others[i];
+        if (other.length() > 24) other.trim(int((step + i) % 5));
+        add(b, other, i + 1, 1 + int((step * 7 + i * 3) % 4));
+      }
+      const auto results = run(b);
+      for (int i = 0; i < n && at + size_t(i) < results.size(); ++i) {
+        const RowResult& r = results[at + size_t(i)];
+        if (!r.logits.empty()) logits[b.rows[at + size_t(i)].position].assign(r.logits.begin(), r.logits.end());
+      }
+    }
+    return logits;
+  }
+
+ private:
+  Case case_;
+  std::unique_ptr<CpuPlan> plan_;
+};
+
+void expect_same(const Logits& want, const Logits& got, const std::string& what) {
+  int compared = 0;
+  for (const auto& [position, logits] : want) {
+    const auto found = got.find(position);
+    if (found == got.end()) continue;
+    ASSERT_EQ(logits.size(), found->second.size());
+    ASSERT_EQ(std::memcmp(logits.data(), found->second.data(), logits.size() * sizeof(float)), 0)
+        << what << ": other bits at position " << position;
+    ++compared;
+  }
+  ASSERT_EQ(compared, int(want.size())) << what;
+}
+
+// Every combination at the fastest level; at the others a sample that touches every value (they share all code but the
+// kernels, whose equality linear_test and vector_test prove piece by piece).
+void check(const Named& m, Precision precision, KvFormat kv) {
+  ASSERT_NE(m.model, nullptr) << m.name;
+  Logits want;
+  const auto compare = [&](Runner& r, Case c) {
+    r.set_case(c);
+    const Logits got = r.story();
+    if (want.empty()) {
+      want = got;
+      ASSERT_GE(want.size(), size_t(kGenerated + 3));
+      for (float x : want.rbegin()->second) ASSERT_TRUE(std::isfinite(x));
+      ASSERT_NE(want.begin()->second, want.rbegin()->second);
+    }
+    expect_same(want, got, std::string(m.name) + " " + name_of(c));
+  };
+  Case c;
+  c.precision = precision;
+  c.kv = kv;
+  for (int threads : {1, 2}) {
+    c.threads = threads;
+    Runner r(m.model, c);
+    for (int neighbours : {1, 2, 8, 16})
+      for (int chunk : {1, 7, 64, 512})
+        for (bool cached : {false, true}) {
+          c.neighbours = neighbours;
+          c.chunk = chunk;
+          c.cached = cached;
+          compare(r, c);
+          if (testing::Test::HasFatalFailure()) return;
+        }
+  }
+  for (isa::Level level : isa::available()) {
+    if (level == isa::active()) continue;
+    c.level = level;
+    c.threads = 2;
+    Runner r(m.model, c);
+    const bool slow = level == isa::Level::scalar;
+    for (const auto& [neighbours, chunk, cached] :
+         std::vector<std::tuple<int, int, bool>>{{2, 64, true}, {1, 512, false}, {8, 7, true}, {16, 1, true}}) {
+      c.neighbours = neighbours;
+      c.chunk = chunk;
+      c.cached = cached;
+      compare(r, c);
+      if (testing::Test::HasFatalFailure() || slow) break;
+    }
+  }
+}
+
+TEST(Sameness, Standard) {
+  for (const Named& m : models()) check(m, Precision::standard, KvFormat::f16);
+}
+TEST(Sameness, Fast) {
+  for (const Named& m : models()) check(m, Precision::fast, KvFormat::f16);
+}
+TEST(Sameness, Exact) {
+  for (const Named& m : models()) check(m, Precision::exact, KvFormat::f16);
+}
+TEST(Sameness, KvInFloat32) {
+  check(models()[0], Precision::standard, KvFormat::f32);
+  check(models()[2], Precision::standard, KvFormat::f32);
+}
+
+TEST(Sameness, ForksAndRewindsContinueWithTheSameBits) {
+  Case c;
+  c.threads = 2;
+  Runner r(models()[0].model, c);
+  auto s = r.plan().new_state();
+  Batch b;
+  r.add(b, *s, 0, 100);
+  r.run(b);
+  auto fork = s->fork();
+  const auto last = [&](SequenceState& state, int n) {
+    Batch batch;
+    r.add(batch, state, 0, n);
+    batch.rows.back().want_logits = true;
+    const auto results = r.run(batch);
+    return std::vector<float>(results.back().logits.begin(), results.back().logits.end());
+  };
+  const auto want = last(*s, 40);
+  EXPECT_EQ(last(*fork, 40), want);  // writes to the shared last page: copied first
+  s->trim(70);
+  EXPECT_EQ(last(*s, 70), want);
+  EXPECT_NE(last(*s, 1), want);
+  EXPECT_EQ(fork->length(), 140);
+}
+
+TEST(Plan, AnAbandonedBatchLeavesSequencesAsBefore) {
+  Case c;
+  c.threads = 2;
+  Runner r(models()[0].model, c);
+  auto s = r.plan().new_state();
+  Batch first;
+  r.add(first, *s, 1, 30);
+  r.run(first);
+  std::vector<float> want;
+  bool abandoned = false;
+  for (int delay : {0, 1, 50, 150, 400, 1000, 100000}) {  // microseconds; 0: before the launch
+    Batch b;
+    r.add(b, *s, 1, 400);
+    b.rows.back().want_logits = true;
+    StopFlag stop{delay == 0};
+    std::thread other([&] {
+      std::this_thread::sleep_for(std::chrono::microseconds(delay));
+      stop = true;
+    });
+    ASSERT_TRUE(r.plan().launch(b, &stop).ok());
+    const auto results = r.plan().collect();
+    other.join();
+    if (!results.ok()) {
+      EXPECT_EQ(results.error().code, ErrorCode::cancelled);
+      EXPECT_EQ(s->length(), 30);
+      abandoned = true;
+      continue;
+    }
+    EXPECT_EQ(s->length(), 430);
+    const std::vector<float> got(results->back().logits.begin(), results->back().logits.end());
+    if (want.empty()) want = got;
+    EXPECT_EQ(got, want);
+    s->trim(30);
+  }
+  EXPECT_TRUE(abandoned);
+  EXPECT_FALSE(want.empty());
+}
+
+TEST(Plan, DrawsWhatWasAskedForPerRow) {
+  Case c;
+  c.threads = 2;
+  Runner r(models()[0].model, c);
+  sample::Params greedy, warm;
+  greedy.temperature = 0;
+  warm.seed = 9;
+  sample::Request a, b;
+  a.params = &greedy;
+  b.params = &warm;
+  b.position = 12;
+  auto s = r.plan().new_state(), t = r.plan().new_state();
+  Batch batch;
+  r.add(batch, *s, 1, 12);
+  r.add(batch, *t, 2, 5);
+  batch.rows[4].sampling = &a;
+  batch.rows[4].want_logits = true;
+  batch.rows[11].sampling = &b;
+  batch.rows[11].want_logits = true;
+  batch.rows[16].sampling = &a;
+  const auto results = r.run(batch);
+  ASSERT_EQ(results.size(), 17u);
+  EXPECT_EQ(results[3].sampled.token, -1);
+  EXPECT_TRUE(results[3].logits.empty());
+  const auto& l = results[4].logits;
+  EXPECT_EQ(results[4].sampled.token, int(std::max_element(l.begin(), l.end()) - l.begin()));
+  std::vector<float> scratch;
+  EXPECT_EQ(results[11].sampled.token, sample::sample(results[11].logits, b, scratch).token);
+  EXPECT_GE(results[16].sampled.token, 0);
+  EXPECT_TRUE(results[16].logits.empty());
+}
+
+TEST(Plan, RefusesWhatDoesNotFitWithNumbers) {
+  PlanOptions o;
+  o.kv_tokens = int64_t(1) << 30;
+  auto plan = make_backend()->compile(models()[0].model, o);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_GT((*plan)->memory_report().kv_capacity, uint64_t(100) << 30);
+  const auto loaded = (*plan)->load({}, nullptr);
+  ASSERT_FALSE(loaded.ok());
+  EXPECT_EQ(loaded.error().code, ErrorCode::out_of_memory);
+  EXPECT_NE(loaded.error().message.find("MiB"), std::string::npos) << loaded.error().message;
+  o.kv_tokens = 0;
+  EXPECT_FALSE(make_backend()->compile(models()[0].model, o).ok());
+}
+
+TEST(Plan, StopsLoading) {
+  auto plan = make_backend()->compile(models()[0].model, {});
+  ASSERT_TRUE(plan.ok());
+  StopFlag stop{true};
+  const auto loaded = (*plan)->load({}, &stop);
+  ASSERT_FALSE(loaded.ok());
+  EXPECT_EQ(loaded.error().code, ErrorCode::cancelled);
+  double done = 0;
+  EXPECT_TRUE((*plan)->load([&](double f) { done = f; }, nullptr).ok());  // and may be tried again
+  EXPECT_EQ(done, 1.0);
+  EXPECT_FALSE((*plan)->info().device.empty());
+  EXPECT_EQ((*plan)->info().numerics_id.rfind("cpu.", 0), 0u);
+}
+
+}  // namespace
+}  // namespace ponder::backend::cpu
