@@ -17,8 +17,7 @@ std::optional<std::array<uint8_t, 4>> parse_v4(std::string_view text) {
   for (int i = 0; i < 4; ++i) {
     unsigned value = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc() || value > 255 || end == text.data() || end - text.data() > 3)
-      return std::nullopt;
+    if (error != std::errc() || value > 255 || end == text.data() || end - text.data() > 3) return std::nullopt;
     bytes[i] = uint8_t(value);
     text.remove_prefix(size_t(end - text.data()));
     if (i < 3) {
@@ -52,8 +51,7 @@ std::optional<std::array<uint8_t, 16>> parse_v6(std::string_view text) {
     }
     unsigned value = 0;
     const auto [end, error] = std::from_chars(group.data(), group.data() + group.size(), value, 16);
-    if (error != std::errc() || end != group.data() + group.size() || group.size() > 4)
-      return std::nullopt;
+    if (error != std::errc() || end != group.data() + group.size() || group.size() > 4) return std::nullopt;
     part().push_back(uint8_t(value >> 8));
     part().push_back(uint8_t(value));
     if (head.size() + tail.size() > 16) return std::nullopt;
@@ -96,13 +94,10 @@ AddressKind address_kind(std::string_view address) {
   if (zeros && b[10] == 0xff && b[11] == 0xff) return kind_v4(b.data() + 12);  // ::ffff:a.b.c.d
   if (zeros && b[10] == 0 && b[11] == 0) {
     if (b[12] == 0 && b[13] == 0 && b[14] == 0)
-      return b[15] == 1   ? AddressKind::loopback
-             : b[15] == 0 ? AddressKind::forbidden
-                          : AddressKind::open;
+      return b[15] == 1 ? AddressKind::loopback : b[15] == 0 ? AddressKind::forbidden : AddressKind::open;
     return kind_v4(b.data() + 12);  // ::a.b.c.d, withdrawn but still understood
   }
-  if (b[0] == 0x00 && b[1] == 0x64 && b[2] == 0xff && b[3] == 0x9b)
-    return kind_v4(b.data() + 12);  // NAT64
+  if (b[0] == 0x00 && b[1] == 0x64 && b[2] == 0xff && b[3] == 0x9b) return kind_v4(b.data() + 12);  // NAT64
   if (b[0] == 0xff || (b[0] == 0xfe && (b[1] & 0xc0) == 0x80)) return AddressKind::forbidden;
   if ((b[0] & 0xfe) == 0xfc) return AddressKind::local;
   return AddressKind::open;

@@ -32,8 +32,7 @@ Result<void> BlobWriter::write(std::string_view piece) {
 }
 
 Result<void> BlobWriter::write(std::span<const uint8_t> piece) {
-  if (state_->file == nullptr)
-    return Error{ErrorCode::internal, "a blob was written to after its digest was taken"};
+  if (state_->file == nullptr) return Error{ErrorCode::internal, "a blob was written to after its digest was taken"};
   if (!piece.empty() && std::fwrite(piece.data(), 1, piece.size(), state_->file) != piece.size())
     return Error{errno == ENOSPC ? ErrorCode::out_of_memory : ErrorCode::io,
                  "cannot write " + state_->path + ": " + std::strerror(errno)};
@@ -58,9 +57,8 @@ Result<Digest> BlobWriter::digest() {
 Result<Digest> BlobWriter::commit(const Digest* expected) {
   PONDER_TRY(const Digest digest, this->digest());
   if (expected != nullptr && digest != *expected)
-    return Error{
-        ErrorCode::invalid_argument,
-        "digest mismatch: the content is " + digest.to_string() + ", not " + expected->to_string()};
+    return Error{ErrorCode::invalid_argument,
+                 "digest mismatch: the content is " + digest.to_string() + ", not " + expected->to_string()};
   if (state_->committed) return digest;
   PONDER_CHECK_OK(os::commit_file(state_->path, blob_path_in(state_->root, digest)));
   state_->committed = true;
@@ -80,8 +78,7 @@ Result<BlobWriter> Store::new_blob_locked(State& store) {
   PONDER_TRY(os::FileLock held, os::FileLock::acquire(state->path, false));
   state->lock.emplace(std::move(held));
   state->file = std::fopen(state->path.c_str(), "wb");
-  if (state->file == nullptr)
-    return Error{ErrorCode::io, "cannot open " + state->path + ": " + std::strerror(errno)};
+  if (state->file == nullptr) return Error{ErrorCode::io, "cannot open " + state->path + ": " + std::strerror(errno)};
   std::setvbuf(state->file, nullptr, _IOFBF, size_t(1) << 18);
   return BlobWriter(std::move(state));
 }

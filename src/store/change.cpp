@@ -13,8 +13,7 @@ namespace ponder::store {
 namespace {
 
 Error builtin_error(const Name& name, const std::string& what) {
-  return Error{ErrorCode::permission,
-               "model '" + name.display() + "' is built into Ponder and cannot be " + what};
+  return Error{ErrorCode::permission, "model '" + name.display() + "' is built into Ponder and cannot be " + what};
 }
 
 // Folders that became empty, from the model's upwards; stops at the first that is not.
@@ -54,9 +53,7 @@ Result<ModelInfo> Store::State::write_manifest(const Name& name, const std::stri
   }
   std::error_code error;
   fs::create_directories(fs::path(target.path).parent_path(), error);
-  if (error)
-    return Error{ErrorCode::io,
-                 "cannot create the folder of " + target.path + ": " + error.message()};
+  if (error) return Error{ErrorCode::io, "cannot create the folder of " + target.path + ": " + error.message()};
   // Through tmp/, so that a crash cannot leave a half manifest where list() looks.
   const std::string temporary = root() + "/tmp/" + temporary_name();
   PONDER_CHECK_OK(os::write_file_atomically(temporary, text));
@@ -71,8 +68,7 @@ Result<ModelInfo> Store::State::write_manifest(const Name& name, const std::stri
 
 // `base` gives the weights (path, or bytes) and the settings that `options` does not replace.
 Result<ModelInfo> Store::create(const Name& name, Model base, const CreateOptions& options) {
-  if (state_->find_builtin(name) != nullptr)
-    return builtin_error(name, "replaced; choose another name");
+  if (state_->find_builtin(name) != nullptr) return builtin_error(name, "replaced; choose another name");
   if (options.template_text) base.template_text = *options.template_text;
   if (options.system) base.system = *options.system;
   if (options.params_json) base.params_json = *options.params_json;
@@ -110,14 +106,12 @@ Result<ModelInfo> Store::create(const Name& name, Model base, const CreateOption
   if (!base.path.empty()) {
     PONDER_CHECK_OK(add_file(media::kModel, base.path));
   } else {
-    const std::string_view bytes(reinterpret_cast<const char*>(base.bytes.data()),
-                                 base.bytes.size());
+    const std::string_view bytes(reinterpret_cast<const char*>(base.bytes.data()), base.bytes.size());
     PONDER_TRY(Layer layer, state_->put(media::kModel, bytes));
     manifest.layers.push_back(std::move(layer));
   }
   for (const std::string& path : base.adapters) PONDER_CHECK_OK(add_file(media::kAdapter, path));
-  for (const std::string& path : base.projectors)
-    PONDER_CHECK_OK(add_file(media::kProjector, path));
+  for (const std::string& path : base.projectors) PONDER_CHECK_OK(add_file(media::kProjector, path));
   for (const auto& [type, content] : small)
     if (!content.empty()) {
       PONDER_TRY(Layer layer, state_->put(type, content));
@@ -129,16 +123,13 @@ Result<ModelInfo> Store::create(const Name& name, Model base, const CreateOption
   return state_->write_manifest(name, manifest.to_json());
 }
 
-Result<ModelInfo> Store::create_from_file(const Name& name, const std::string& path,
-                                          const CreateOptions& options) {
+Result<ModelInfo> Store::create_from_file(const Name& name, const std::string& path, const CreateOptions& options) {
   std::error_code error;
   const fs::path absolute = fs::canonical(path, error);
   if (error)
-    return Error{
-        error == std::errc::no_such_file_or_directory ? ErrorCode::not_found : ErrorCode::io,
-        "cannot open " + path + ": " + error.message()};
-  if (!regular_file_size(absolute.string()))
-    return Error{ErrorCode::invalid_argument, path + " is not a regular file"};
+    return Error{error == std::errc::no_such_file_or_directory ? ErrorCode::not_found : ErrorCode::io,
+                 "cannot open " + path + ": " + error.message()};
+  if (!regular_file_size(absolute.string())) return Error{ErrorCode::invalid_argument, path + " is not a regular file"};
   PONDER_TRY(const auto file, gguf::File::open(absolute.string()));
   Model base;
   base.path = absolute.string();
@@ -147,17 +138,14 @@ Result<ModelInfo> Store::create_from_file(const Name& name, const std::string& p
   return create(name, std::move(base), options);
 }
 
-Result<ModelInfo> Store::create_from_model(const Name& name, const Name& base,
-                                           const CreateOptions& options) {
+Result<ModelInfo> Store::create_from_model(const Name& name, const Name& base, const CreateOptions& options) {
   PONDER_TRY(Model model, resolve(base));
   return create(name, std::move(model), options);
 }
 
-Result<ModelInfo> Store::create_from_blob(const Name& name, const Digest& digest,
-                                          const CreateOptions& options) {
+Result<ModelInfo> Store::create_from_blob(const Name& name, const Digest& digest, const CreateOptions& options) {
   if (!has_blob(digest))
-    return Error{ErrorCode::not_found,
-                 "blob " + digest.to_string() + " is not in the store; upload it first"};
+    return Error{ErrorCode::not_found, "blob " + digest.to_string() + " is not in the store; upload it first"};
   PONDER_TRY(const auto file, gguf::File::open(blob_path(digest)));
   Model base;
   base.path = blob_path(digest);
@@ -166,8 +154,7 @@ Result<ModelInfo> Store::create_from_blob(const Name& name, const Digest& digest
 }
 
 Result<void> Store::copy(const Name& from, const Name& to) {
-  if (state_->find_builtin(to) != nullptr)
-    return builtin_error(to, "replaced; choose another name");
+  if (state_->find_builtin(to) != nullptr) return builtin_error(to, "replaced; choose another name");
   if (state_->find_builtin(from) == nullptr) {
     PONDER_TRY(const Found found, state_->find(from));
     if (found.origin == Origin::own) {
@@ -186,14 +173,12 @@ Result<void> Store::remove(const Name& name) {
   if (state_->find_builtin(name) != nullptr) return builtin_error(name, "removed");
   PONDER_TRY(const Found first, state_->find(name));
   if (first.origin == Origin::ollama)
-    return Error{ErrorCode::permission,
-                 "model '" + name.display() +
-                     "' is in Ollama's store, which Ponder only reads: ollama rm " +
-                     first.name.display()};
+    return Error{ErrorCode::permission, "model '" + name.display() +
+                                            "' is in Ollama's store, which Ponder only reads: ollama rm " +
+                                            first.name.display()};
   PONDER_TRY(const os::FileLock lock, state_->lock());
   PONDER_TRY(const Found found, state_->find(name));
-  if (found.origin != Origin::own)
-    return Error{ErrorCode::not_found, "model '" + name.display() + "' not found"};
+  if (found.origin != Origin::own) return Error{ErrorCode::not_found, "model '" + name.display() + "' not found"};
   const std::vector<Digest> digests = digests_of(found.path);
   std::error_code error;
   if (!fs::remove(found.path, error) || error)

@@ -30,24 +30,18 @@ Result<CurlApi> load() {
   CurlApi a{};
   const bool complete =
       bind(lib, a.global_init, "curl_global_init") && bind(lib, a.easy_init, "curl_easy_init") &&
-      bind(lib, a.easy_cleanup, "curl_easy_cleanup") &&
-      bind(lib, a.easy_reset, "curl_easy_reset") && bind(lib, a.easy_setopt, "curl_easy_setopt") &&
-      bind(lib, a.easy_getinfo, "curl_easy_getinfo") &&
-      bind(lib, a.easy_strerror, "curl_easy_strerror") &&
-      bind(lib, a.multi_init, "curl_multi_init") &&
-      bind(lib, a.multi_cleanup, "curl_multi_cleanup") &&
-      bind(lib, a.multi_add_handle, "curl_multi_add_handle") &&
+      bind(lib, a.easy_cleanup, "curl_easy_cleanup") && bind(lib, a.easy_reset, "curl_easy_reset") &&
+      bind(lib, a.easy_setopt, "curl_easy_setopt") && bind(lib, a.easy_getinfo, "curl_easy_getinfo") &&
+      bind(lib, a.easy_strerror, "curl_easy_strerror") && bind(lib, a.multi_init, "curl_multi_init") &&
+      bind(lib, a.multi_cleanup, "curl_multi_cleanup") && bind(lib, a.multi_add_handle, "curl_multi_add_handle") &&
       bind(lib, a.multi_remove_handle, "curl_multi_remove_handle") &&
       bind(lib, a.multi_perform, "curl_multi_perform") &&
       (bind(lib, a.multi_wait, "curl_multi_poll") || bind(lib, a.multi_wait, "curl_multi_wait")) &&
-      bind(lib, a.multi_info_read, "curl_multi_info_read") &&
-      bind(lib, a.slist_append, "curl_slist_append") &&
+      bind(lib, a.multi_info_read, "curl_multi_info_read") && bind(lib, a.slist_append, "curl_slist_append") &&
       bind(lib, a.slist_free_all, "curl_slist_free_all") && bind(lib, a.url, "curl_url") &&
       bind(lib, a.url_cleanup, "curl_url_cleanup") && bind(lib, a.url_set, "curl_url_set") &&
       bind(lib, a.url_get, "curl_url_get") && bind(lib, a.free, "curl_free");
-  if (!complete)
-    return Error{ErrorCode::unsupported,
-                 "the installed libcurl is older than 7.62; please update it"};
+  if (!complete) return Error{ErrorCode::unsupported, "the installed libcurl is older than 7.62; please update it"};
   if (a.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
     return Error{ErrorCode::internal, "libcurl could not be initialised"};
   return a;

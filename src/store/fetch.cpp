@@ -15,15 +15,13 @@ namespace ponder::store {
 namespace {
 
 constexpr uint64_t kSpaceMargin = uint64_t(64) << 20;
-constexpr uint64_t kSpaceStep = uint64_t(64)
-                                << 20;  // of unknown length: look at the disk this often
+constexpr uint64_t kSpaceStep = uint64_t(64) << 20;    // of unknown length: look at the disk this often
 constexpr uint64_t kRealProgress = uint64_t(1) << 20;  // bytes that make a try count as a success
 constexpr int kUnreachableTries = 3;
 constexpr int kMaxRetryAfter = 30;
 
 bool transient_status(int status) {
-  return status == 408 || status == 425 || status == 429 ||
-         (status >= 500 && status != 501 && status != 505);
+  return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
 }
 
 std::optional<uint64_t> parse_number(std::string_view text) {
@@ -42,8 +40,7 @@ std::optional<ContentRange> parse_range(std::string_view text) {
   text.remove_prefix(6);
   const size_t dash = text.find('-'), slash = text.find('/');
   if (dash == text.npos || slash == text.npos || dash > slash) return std::nullopt;
-  const auto start = parse_number(text.substr(0, dash)),
-             total = parse_number(text.substr(slash + 1));
+  const auto start = parse_number(text.substr(0, dash)), total = parse_number(text.substr(slash + 1));
   if (!start || !total) return std::nullopt;
   return ContentRange{*start, *total};
 }
@@ -79,8 +76,7 @@ Result<void> Running::head(const HttpResponse& response) {
   };
   const std::string encoding = response.header("content-encoding");
   if (!encoding.empty() && encoding != "identity")
-    return Error{ErrorCode::network,
-                 "the server compressed " + what.what + " although it was not asked to"};
+    return Error{ErrorCode::network, "the server compressed " + what.what + " although it was not asked to"};
   const uint64_t have = blob.size();
   const std::string new_etag = response.header("etag");
   std::optional<uint64_t> now_total;
@@ -88,8 +84,7 @@ Result<void> Running::head(const HttpResponse& response) {
   if (response.status == 206) {
     const auto range = parse_range(response.header("content-range"));
     if (have == 0 || !range || range->start != have)
-      return Error{ErrorCode::network,
-                   "the server answered with another part of " + what.what + " than was asked for"};
+      return Error{ErrorCode::network, "the server answered with another part of " + what.what + " than was asked for"};
     now_total = range->total;
   } else {
     now_total = parse_number(response.header("content-length"));
@@ -104,8 +99,8 @@ Result<void> Running::head(const HttpResponse& response) {
   etag = new_etag;
   if (now_total) total = now_total;
   if (what.size && now_total && *now_total != *what.size)
-    return Error{ErrorCode::network, "the server offers " + bytes_text(*now_total) + " for " +
-                                         what.what + " instead of " + bytes_text(*what.size)};
+    return Error{ErrorCode::network, "the server offers " + bytes_text(*now_total) + " for " + what.what +
+                                         " instead of " + bytes_text(*what.size)};
   if (total && *total > what.max_size)
     return Error{ErrorCode::network, what.what + " is larger than anything that Ponder could load"};
   if (total && !what.size) PONDER_CHECK_OK(check_space(root, *total - std::min(*total, have)));
@@ -165,10 +160,9 @@ Result<void> check_space(const std::string& root, uint64_t bytes) {
   const auto space = os::free_space(root);
   if (!space.ok()) return {};  // not every file system tells; the write itself will
   if (bytes > *space || *space - bytes < kSpaceMargin)
-    return Error{ErrorCode::out_of_memory,
-                 "not enough space on the disk of " + root + ": " + bytes_text(bytes) +
-                     " are needed besides a margin of 64 MiB, " + bytes_text(*space) +
-                     " are free; PONDER_MODELS names another folder"};
+    return Error{ErrorCode::out_of_memory, "not enough space on the disk of " + root + ": " + bytes_text(bytes) +
+                                               " are needed besides a margin of 64 MiB, " + bytes_text(*space) +
+                                               " are free; PONDER_MODELS names another folder"};
   return {};
 }
 
@@ -185,8 +179,7 @@ Result<Fetcher> Fetcher::create(const PullOptions& options, bool allow_http) {
 
 Result<void> Fetcher::pause(int attempt, int retry_after_s) {
   const int64_t doubled = int64_t(std::max(0, options_->first_delay_ms)) << std::min(attempt, 10);
-  const int64_t ms =
-      std::max<int64_t>(std::min<int64_t>(doubled, 8000), int64_t(retry_after_s) * 1000);
+  const int64_t ms = std::max<int64_t>(std::min<int64_t>(doubled, 8000), int64_t(retry_after_s) * 1000);
   const double end = os::monotonic_seconds() + double(ms) / 1000;
   while (os::monotonic_seconds() < end) {
     PONDER_CHECK_OK(check_cancelled(*options_));
@@ -200,8 +193,7 @@ Error Fetcher::status_error(const HttpResponse& response, const std::string& wha
   if (response.status == 404 || response.status == 410)
     return Error{ErrorCode::not_found, what + " does not exist there (HTTP " + status + ")"};
   if (response.status == 401 || response.status == 403)
-    return Error{ErrorCode::permission,
-                 what + " is private or does not exist (HTTP " + status + ")"};
+    return Error{ErrorCode::permission, what + " is private or does not exist (HTTP " + status + ")"};
   return Error{ErrorCode::network, "the server answered HTTP " + status + " for " + what};
 }
 
@@ -270,18 +262,15 @@ Result<BlobWriter> Fetcher::download(Store& store, const Download& what) {
       if (good && run.blob.size() == wanted && run.skip == 0) {
         PONDER_TRY(const Digest digest, run.blob.digest());
         if (what.digest && digest != *what.digest)
-          return Error{ErrorCode::network,
-                       "digest mismatch: " + what.what + " arrived altered (its content is " +
-                           digest.to_string() + "); nothing was kept, try again"};
+          return Error{ErrorCode::network, "digest mismatch: " + what.what + " arrived altered (its content is " +
+                                               digest.to_string() + "); nothing was kept, try again"};
         return std::move(run.blob);
       }
       if (good && run.blob.size() > wanted)
-        return Error{ErrorCode::network,
-                     "the server sent more than the " + bytes_text(wanted) + " of " + what.what};
+        return Error{ErrorCode::network, "the server sent more than the " + bytes_text(wanted) + " of " + what.what};
       if (good) {
-        failure =
-            Error{ErrorCode::network, "the server sent only " + bytes_text(run.blob.size()) +
-                                          " of the " + bytes_text(wanted) + " of " + what.what};
+        failure = Error{ErrorCode::network, "the server sent only " + bytes_text(run.blob.size()) + " of the " +
+                                                bytes_text(wanted) + " of " + what.what};
       } else if (response.status == 401 && what.authorize && !authorized) {
         PONDER_TRY(const bool retry, what.authorize(response, request));
         if (!retry) return status_error(response, what.what);

@@ -17,7 +17,7 @@ namespace ponder::store {
 class Progress {
  public:
   explicit Progress(const PullOptions& options) : options_(options) {}
-  void status(const std::string& text);  ///< a new line without numbers
+  void status(const std::string& text);                                       ///< a new line without numbers
   void begin(const Digest* digest, const std::string& name, uint64_t total);  ///< "pulling <name>"
   void at(uint64_t completed);
   void end();  ///< completed = total
@@ -62,8 +62,7 @@ class Fetcher {
   static Error status_error(const HttpResponse& response, const std::string& what);
 
  private:
-  Fetcher(HttpClient http, const PullOptions& options)
-      : http_(std::move(http)), options_(&options) {}
+  Fetcher(HttpClient http, const PullOptions& options) : http_(std::move(http)), options_(&options) {}
   Result<void> pause(int attempt, int retry_after_s);
   HttpClient http_;
   const PullOptions* options_;

@@ -29,8 +29,7 @@ std::vector<std::string> entries(const std::string& folder) {
 }
 
 int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
@@ -42,9 +41,7 @@ bool same_folder(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-std::string manifest_path(const std::string& root, const Name& name) {
-  return root + "/manifests/" + name.path();
-}
+std::string manifest_path(const std::string& root, const Name& name) { return root + "/manifests/" + name.path(); }
 
 std::string blob_path_in(const std::string& root, const Digest& digest) {
   return root + "/blobs/" + digest.file_name();
@@ -62,8 +59,7 @@ int64_t modified_ns(const std::string& path) {
   std::error_code error;
   const auto time = fs::last_write_time(path, error);
   if (error) return 0;
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::file_clock::to_sys(time).time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::file_clock::to_sys(time).time_since_epoch())
       .count();
 }
 
@@ -107,8 +103,7 @@ Result<Digest> hash_file(const std::string& path, const std::function<bool()>& c
 
 std::string temporary_name() {
   char name[40];
-  std::snprintf(name, sizeof name, "part-%016llx",
-                static_cast<unsigned long long>(os::random_u64()));
+  std::snprintf(name, sizeof name, "part-%016llx", static_cast<unsigned long long>(os::random_u64()));
   return name;
 }
 
@@ -134,10 +129,8 @@ StoreOptions StoreOptions::from_environment() {
 Result<void> Store::State::prepare() {
   for (const std::string& other : options.read_only)
     if (same_folder(other, root()))
-      return Error{
-          ErrorCode::permission,
-          root() +
-              " is an Ollama store, which Ponder only reads: set PONDER_MODELS to another folder"};
+      return Error{ErrorCode::permission,
+                   root() + " is an Ollama store, which Ponder only reads: set PONDER_MODELS to another folder"};
   for (const char* folder : {"/manifests", "/blobs", "/tmp"}) {
     std::error_code error;
     fs::create_directories(root() + folder, error);

@@ -43,8 +43,7 @@ class Url {
 
   // Absolute, or relative to what was set before.
   bool set(const std::string& url) {
-    return handle_ != nullptr &&
-           curl_.url_set(handle_, CURLUPART_URL, url.c_str(), CURLU_URLENCODE) == CURLUE_OK;
+    return handle_ != nullptr && curl_.url_set(handle_, CURLUPART_URL, url.c_str(), CURLU_URLENCODE) == CURLUE_OK;
   }
   std::string get(CURLUPart part, unsigned flags = 0) const {
     char* text = nullptr;
@@ -54,8 +53,7 @@ class Url {
     return out;
   }
   Origin origin() const {
-    return {lower(get(CURLUPART_SCHEME)), lower(get(CURLUPART_HOST)),
-            get(CURLUPART_PORT, CURLU_DEFAULT_PORT)};
+    return {lower(get(CURLUPART_SCHEME)), lower(get(CURLUPART_HOST)), get(CURLUPART_PORT, CURLU_DEFAULT_PORT)};
   }
 
  private:
@@ -92,14 +90,11 @@ struct Transfer {
     if (line.starts_with("HTTP/")) {  // also after "100 Continue"
       response.headers.clear();
       const size_t space = line.find(' ');
-      response.status = space == std::string_view::npos
-                            ? 0
-                            : std::atoi(std::string(line.substr(space + 1, 3)).c_str());
+      response.status = space == std::string_view::npos ? 0 : std::atoi(std::string(line.substr(space + 1, 3)).c_str());
       return true;
     }
     if (const size_t colon = line.find(':'); colon != std::string_view::npos)
-      response.headers[lower(trim(line.substr(0, colon)))] =
-          std::string(trim(line.substr(colon + 1)));
+      response.headers[lower(trim(line.substr(0, colon)))] = std::string(trim(line.substr(colon + 1)));
     return true;
   }
 
@@ -117,12 +112,9 @@ struct Transfer {
   bool body_piece(std::string_view piece) {
     if (!begin_body()) return false;
     body_bytes += piece.size();
-    if (!success())
-      return body_bytes <=
-             (1 << 20);  // an error page is read to its end and dropped, within reason
+    if (!success()) return body_bytes <= (1 << 20);  // an error page is read to its end and dropped, within reason
     if (body_bytes > request->body_limit) {
-      failure = Error{ErrorCode::network, "the server sent more than the " +
-                                              std::to_string(request->body_limit) +
+      failure = Error{ErrorCode::network, "the server sent more than the " + std::to_string(request->body_limit) +
                                               " bytes that were expected"};
       return false;
     }
@@ -144,8 +136,7 @@ size_t on_header(char* data, size_t size, size_t count, void* user) {
 
 size_t on_body(char* data, size_t size, size_t count, void* user) {
   // curl takes any other number as "failed"; an empty piece must not look like that.
-  return static_cast<Transfer*>(user)->body_piece({data, size * count}) ? size * count
-                                                                        : size * count + 1;
+  return static_cast<Transfer*>(user)->body_piece({data, size * count}) ? size * count : size * count + 1;
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
@@ -201,8 +192,7 @@ struct HttpClient::State {
   }
 
   std::optional<Error> check_url(const Url& url) const;
-  CURLcode run(Transfer& transfer, const std::string& url, bool send_authorization,
-               bool* cancelled);
+  CURLcode run(Transfer& transfer, const std::string& url, bool send_authorization, bool* cancelled);
 };
 
 HttpClient::HttpClient(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -231,25 +221,20 @@ std::optional<Error> HttpClient::State::check_url(const Url& url) const {
   if (!url.get(CURLUPART_USER).empty() || !url.get(CURLUPART_PASSWORD).empty())
     return Error{ErrorCode::network, "addresses with a user name or password in them are refused"};
   if (o.scheme == "http" && !options.insecure && !options.allow_http && !is_loopback_host(o.host))
-    return Error{ErrorCode::permission,
-                 "http:// to " + o.host +
-                     " is not encrypted and therefore refused; use https://, or --insecure if "
-                     "you trust the network"};
+    return Error{ErrorCode::permission, "http:// to " + o.host +
+                                            " is not encrypted and therefore refused; use https://, or --insecure if "
+                                            "you trust the network"};
   return std::nullopt;
 }
 
-CURLcode HttpClient::State::run(Transfer& transfer, const std::string& url, bool send_authorization,
-                                bool* cancelled) {
+CURLcode HttpClient::State::run(Transfer& transfer, const std::string& url, bool send_authorization, bool* cancelled) {
   const CurlApi& c = *curl;
   const HttpRequest& request = *transfer.request;
   c.easy_reset(easy);
   curl_slist* headers = nullptr;
-  const auto add = [&](const std::string& line) {
-    headers = c.slist_append(headers, line.c_str());
-  };
+  const auto add = [&](const std::string& line) { headers = c.slist_append(headers, line.c_str()); };
   for (const std::string& line : request.headers) add(line);
-  if (send_authorization && !request.authorization.empty())
-    add("Authorization: " + request.authorization);
+  if (send_authorization && !request.authorization.empty()) add("Authorization: " + request.authorization);
   if (request.range_from > 0 && !request.if_range.empty()) add("If-Range: " + request.if_range);
   std::string range;
   if (request.range_from > 0) range = std::to_string(request.range_from) + "-";
@@ -311,19 +296,16 @@ CURLcode HttpClient::State::run(Transfer& transfer, const std::string& url, bool
   return code;
 }
 
-bool HttpClient::send(const HttpRequest& request, const HttpSink* sink, HttpResponse* response,
-                      HttpError* error) {
+bool HttpClient::send(const HttpRequest& request, const HttpSink* sink, HttpResponse* response, HttpError* error) {
   State& s = *state_;
   const auto fail = [&](Error e, bool transient = false, bool unreachable = false) {
     *error = HttpError{std::move(e), transient, unreachable, 0};
     return false;
   };
   Url url(*s.curl);
-  if (!url.set(request.url))
-    return fail({ErrorCode::invalid_argument, "not a valid address: " + request.url});
+  if (!url.set(request.url)) return fail({ErrorCode::invalid_argument, "not a valid address: " + request.url});
   const Origin first = url.origin();
-  const std::string trusted =
-      request.trusted_host.empty() ? first.host : lower(request.trusted_host);
+  const std::string trusted = request.trusted_host.empty() ? first.host : lower(request.trusted_host);
   bool secure = first.scheme == "https";
   for (int hop = 0; hop <= kMaxRedirects; ++hop) {
     if (auto refused = s.check_url(url)) return fail(std::move(*refused));
@@ -336,23 +318,18 @@ bool HttpClient::send(const HttpRequest& request, const HttpSink* sink, HttpResp
       const bool named = here.host == trusted;
       // The user may name a machine of the own network; others may not lead there. A public name
       // that resolves to this machine is a trick either way.
-      if (kind == AddressKind::loopback && is_loopback_host(here.host) &&
-          (named || is_loopback_host(trusted)))
+      if (kind == AddressKind::loopback && is_loopback_host(here.host) && (named || is_loopback_host(trusted)))
         return std::nullopt;
       const auto home = s.kinds.find(trusted);
-      const bool at_home = is_loopback_host(trusted) ||
-                           (home != s.kinds.end() && home->second == AddressKind::local);
+      const bool at_home = is_loopback_host(trusted) || (home != s.kinds.end() && home->second == AddressKind::local);
       if (kind == AddressKind::local && (named || at_home)) return std::nullopt;
-      return Error{ErrorCode::permission, here.host +
-                                              " leads to an address of this machine or network (" +
+      return Error{ErrorCode::permission, here.host + " leads to an address of this machine or network (" +
                                               std::string(address) + "), which is refused"};
     };
     // Numeric hosts are judged before anything is sent, with a proxy or an old curl too.
     std::string numeric = here.host;
-    if (numeric.starts_with('[') && numeric.ends_with(']'))
-      numeric = numeric.substr(1, numeric.size() - 2);
-    if (auto refused = address_kind(numeric) == AddressKind::open ? std::nullopt
-                                                                  : transfer.check_address(numeric))
+    if (numeric.starts_with('[') && numeric.ends_with(']')) numeric = numeric.substr(1, numeric.size() - 2);
+    if (auto refused = address_kind(numeric) == AddressKind::open ? std::nullopt : transfer.check_address(numeric))
       return fail(std::move(*refused));
     bool cancelled = false;
     const CURLcode code = s.run(transfer, url.get(CURLUPART_URL), here == first, &cancelled);
@@ -361,18 +338,17 @@ bool HttpClient::send(const HttpRequest& request, const HttpSink* sink, HttpResp
     if (code == CURLE_OK && transfer.response.status == 0)
       return fail({ErrorCode::network, here.host + " did not answer in HTTP"});
     if (code != CURLE_OK) {
-      const bool unreachable = code == CURLE_COULDNT_RESOLVE_HOST ||
-                               code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_PROXY;
+      const bool unreachable =
+          code == CURLE_COULDNT_RESOLVE_HOST || code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_PROXY;
       std::string why = s.curl->easy_strerror(code);
       if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         why += " (a private certificate authority is named by PONDER_CA_FILE)";
-      return fail({ErrorCode::network, "cannot download from " + here.host + ": " + why},
-                  is_transient(code), unreachable);
+      return fail({ErrorCode::network, "cannot download from " + here.host + ": " + why}, is_transient(code),
+                  unreachable);
     }
     const int status = transfer.response.status;
     const std::string location = transfer.response.header("location");
-    const bool redirect =
-        (status == 301 || status == 302 || status == 303 || status == 307 || status == 308);
+    const bool redirect = (status == 301 || status == 302 || status == 303 || status == 307 || status == 308);
     if (!redirect || location.empty()) {
       if (transfer.success() && !transfer.begin_body()) return fail(std::move(*transfer.failure));
       *response = std::move(transfer.response);
@@ -380,13 +356,11 @@ bool HttpClient::send(const HttpRequest& request, const HttpSink* sink, HttpResp
       return true;
     }
     if (!url.set(location))
-      return fail(
-          {ErrorCode::network, here.host + " redirects to something that is not an address"});
+      return fail({ErrorCode::network, here.host + " redirects to something that is not an address"});
     const bool now_secure = url.origin().scheme == "https";
     if (secure && !now_secure)
       return fail(
-          {ErrorCode::network,
-           here.host + " redirects from https to an unencrypted address, which is refused"});
+          {ErrorCode::network, here.host + " redirects from https to an unencrypted address, which is refused"});
     secure = now_secure;
   }
   return fail({ErrorCode::network, "more than 10 redirects from " + first.host});
@@ -414,8 +388,7 @@ bool is_loopback_host(std::string_view host) {
   } else if (std::count(name.begin(), name.end(), ':') == 1) {
     name = name.substr(0, name.find(':'));
   }
-  return name == "localhost" || name.ends_with(".localhost") ||
-         address_kind(name) == AddressKind::loopback;
+  return name == "localhost" || name.ends_with(".localhost") || address_kind(name) == AddressKind::loopback;
 }
 
 }  // namespace ponder::store

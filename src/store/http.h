@@ -21,9 +21,8 @@
 namespace ponder::store {
 
 struct HttpOptions {
-  bool insecure = false;  ///< http:// to any host, TLS certificates not checked
-  bool allow_http =
-      false;  ///< http:// to any host (what is fetched is checked against a digest known before)
+  bool insecure = false;    ///< http:// to any host, TLS certificates not checked
+  bool allow_http = false;  ///< http:// to any host (what is fetched is checked against a digest known before)
   int connect_timeout_s = 20;
   int stall_timeout_s = 30;
   std::function<bool()> cancelled;
@@ -36,8 +35,8 @@ struct HttpRequest {
   uint64_t range_from = 0;           ///< "Range: bytes=N-" when not 0
   std::string if_range;              ///< ETag that must still hold for the range
   uint64_t body_limit = 0;           ///< more than this ends the transfer with an error
-  std::string trusted_host;  ///< the host whose address decides what addresses redirects may have;
-                             ///< empty: that of `url`
+  std::string trusted_host;          ///< the host whose address decides what addresses redirects may have;
+                                     ///< empty: that of `url`
 };
 
 struct HttpResponse {
@@ -73,8 +72,7 @@ class HttpClient {
 
   /// One request with its redirects. A status other than 2xx is a response, not an error (its body
   /// is dropped); what breaks on the way is an error.
-  bool send(const HttpRequest& request, const HttpSink* sink, HttpResponse* response,
-            HttpError* error);
+  bool send(const HttpRequest& request, const HttpSink* sink, HttpResponse* response, HttpError* error);
 
  private:
   struct State;

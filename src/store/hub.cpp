@@ -26,8 +26,7 @@ Result<ModelInfo> Puller::from_hub() {
   while (base.ends_with('/')) base.pop_back();
   std::string authorization;
   if (const auto token = os::env("HF_TOKEN");
-      token &&
-      (base.starts_with("https://") || is_loopback_host(base.substr(base.find("://") + 3))))
+      token && (base.starts_with("https://") || is_loopback_host(base.substr(base.find("://") + 3))))
     authorization = "Bearer " + *token;
 
   HttpRequest request;
@@ -48,12 +47,10 @@ Result<ModelInfo> Puller::from_hub() {
   PONDER_TRY(const HttpResponse tree, fetcher_->get(request));
   if (tree.status == 401 || tree.status == 403 || tree.status == 404)
     return Error{tree.status == 404 ? ErrorCode::not_found : ErrorCode::permission,
-                 "Hugging Face has no public repository " + repository +
-                     "; for a private or gated one set HF_TOKEN"};
+                 "Hugging Face has no public repository " + repository + "; for a private or gated one set HF_TOKEN"};
   if (tree.status != 200) return Fetcher::status_error(tree, "the file listing of " + repository);
   PONDER_TRY(const HubFile file, choose_from_tree(tree.body, name_.tag));
-  return from_url(base + "/" + repository + "/resolve/main/" + encode_path(file.path),
-                  authorization, file.digest,
+  return from_url(base + "/" + repository + "/resolve/main/" + encode_path(file.path), authorization, file.digest,
                   file.size > 0 ? std::optional<uint64_t>(file.size) : std::nullopt);
 }
 
@@ -66,8 +63,7 @@ Result<ModelInfo> Puller::from_url(const std::string& url, const std::string& au
                  "first part's path"};
   if (size) PONDER_CHECK_OK(check_space(store_.root(), *size));
   const std::string file = path.substr(path.rfind('/') + 1);
-  progress_.begin(digest ? &*digest : nullptr, digest ? digest->short_id() : file,
-                  size.value_or(0));
+  progress_.begin(digest ? &*digest : nullptr, digest ? digest->short_id() : file, size.value_or(0));
   if (digest && size) {
     PONDER_TRY(const bool here, have(*digest, *size));
     if (here) {

@@ -58,8 +58,7 @@ Result<Layer> parse_layer(const Json& json, const std::string& field, Manifest::
   if (trust == Manifest::Trust::foreign || !annotated) return bad(field + ".digest", "is missing");
   Reference reference;
   reference.path = text_of(*annotations, kReferencePath);
-  if (reference.path.empty() || reference.path[0] != '/' ||
-      reference.path.find('\0') != std::string::npos)
+  if (reference.path.empty() || reference.path[0] != '/' || reference.path.find('\0') != std::string::npos)
     return bad(field, "has neither a digest nor the absolute path of a file");
   const std::string time = text_of(*annotations, kReferenceTime);
   const bool negative = !time.empty() && time[0] == '-';
@@ -86,8 +85,7 @@ Json layer_json(const Layer& layer) {
 }
 
 Result<Json> parse_object(std::string_view text) {
-  if (text.size() > kMaxManifest)
-    return Error{ErrorCode::invalid_file, "manifest: larger than 4 MiB"};
+  if (text.size() > kMaxManifest) return Error{ErrorCode::invalid_file, "manifest: larger than 4 MiB"};
   Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded()) return Error{ErrorCode::invalid_file, "manifest: not JSON"};
   if (!json.is_object()) return Error{ErrorCode::invalid_file, "manifest: not a JSON object"};
@@ -134,8 +132,7 @@ Result<Manifest> Manifest::parse(std::string_view text, Trust trust) {
     m.layers.push_back(std::move(layer));
   }
   const auto annotations = json.find("annotations");
-  if (annotations != json.end() && annotations->is_object())
-    m.source = text_of(*annotations, kSource);
+  if (annotations != json.end() && annotations->is_object()) m.source = text_of(*annotations, kSource);
   return m;
 }
 
@@ -176,8 +173,7 @@ Result<Layer> choose_from_index(std::string_view text) {
   int best_rank = 99;
   for (size_t i = 0; i < json["manifests"].size(); ++i) {
     const Json& entry = json["manifests"][i];
-    PONDER_TRY(Layer layer, parse_layer(entry, "manifests[" + std::to_string(i) + "]",
-                                        Manifest::Trust::foreign));
+    PONDER_TRY(Layer layer, parse_layer(entry, "manifests[" + std::to_string(i) + "]", Manifest::Trust::foreign));
     int rank = 0;
     const auto platform = entry.find("platform");
     if (platform != entry.end() && platform->is_object()) {
@@ -192,8 +188,7 @@ Result<Layer> choose_from_index(std::string_view text) {
 
 Result<Details> parse_config(std::string_view text) {
   const Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object())
-    return Error{ErrorCode::invalid_file, "the configuration is not a JSON object"};
+  if (!json.is_object()) return Error{ErrorCode::invalid_file, "the configuration is not a JSON object"};
   Details d;
   if (const std::string format = text_of(json, "model_format"); !format.empty()) d.format = format;
   d.family = text_of(json, "model_family");
@@ -201,8 +196,7 @@ Result<Details> parse_config(std::string_view text) {
   d.quantization_level = text_of(json, "file_type");
   if (const auto f = json.find("model_families"); f != json.end() && f->is_array())
     for (const Json& family : *f)
-      if (family.is_string() && d.families.size() < 16)
-        d.families.push_back(family.get<std::string>());
+      if (family.is_string() && d.families.size() < 16) d.families.push_back(family.get<std::string>());
   const auto number = [&](const char* key) {
     const auto it = json.find(key);
     return it != json.end() && it->is_number_unsigned() ? it->get<uint64_t>() : uint64_t(0);
@@ -227,31 +221,27 @@ std::string config_json(const Details& d) {
 }
 
 bool is_small_layer(std::string_view type) {
-  return type == media::kTemplate || type == media::kPrompt || type == media::kSystem ||
-         type == media::kParams || type == media::kMessages || type == media::kLicense;
+  return type == media::kTemplate || type == media::kPrompt || type == media::kSystem || type == media::kParams ||
+         type == media::kMessages || type == media::kLicense;
 }
 
 Result<void> check_small_layer(std::string_view type, std::string_view content) {
   const std::string what(type.substr(type.rfind('.') + 1));
   if (content.size() > kMaxSmallLayer)
     return Error{ErrorCode::invalid_file, "the model's " + what + " is larger than 4 MiB"};
-  if (!utf8::is_valid(content))
-    return Error{ErrorCode::invalid_file, "the model's " + what + " is not UTF-8 text"};
+  if (!utf8::is_valid(content)) return Error{ErrorCode::invalid_file, "the model's " + what + " is not UTF-8 text"};
   if (type == media::kParams) {
     const Json json = Json::parse(content, nullptr, false);
-    if (!json.is_object())
-      return Error{ErrorCode::invalid_file, "the model's parameters are not a JSON object"};
+    if (!json.is_object()) return Error{ErrorCode::invalid_file, "the model's parameters are not a JSON object"};
   }
   if (type == media::kMessages) {
     const Json json = Json::parse(content, nullptr, false);
     bool good = json.is_array();
     if (good)
       for (const Json& m : json)
-        good = good && m.is_object() && m.contains("role") && m["role"].is_string() &&
-               m.contains("content") && m["content"].is_string();
-    if (!good)
-      return Error{ErrorCode::invalid_file,
-                   "the model's messages are not a JSON array of role and content"};
+        good = good && m.is_object() && m.contains("role") && m["role"].is_string() && m.contains("content") &&
+               m["content"].is_string();
+    if (!good) return Error{ErrorCode::invalid_file, "the model's messages are not a JSON array of role and content"};
   }
   return {};
 }

@@ -17,10 +17,9 @@
 
 namespace ponder::store {
 
-inline constexpr uint64_t kMaxManifest =
-    uint64_t(4) << 20;  ///< bytes of a manifest or any other JSON of a peer
-inline constexpr uint64_t kMaxSmallLayer =
-    uint64_t(4) << 20;  ///< bytes of a template, system text, parameters, licence
+inline constexpr uint64_t kMaxManifest = uint64_t(4) << 20;  ///< bytes of a manifest or any other JSON of a peer
+inline constexpr uint64_t kMaxSmallLayer = uint64_t(4)
+                                           << 20;  ///< bytes of a template, system text, parameters, licence
 inline constexpr size_t kMaxLayers = 64;
 inline constexpr uint64_t kMaxModel = uint64_t(16) << 40;  ///< bytes of all layers together
 
@@ -34,8 +33,7 @@ inline constexpr char kModel[] = "application/vnd.ollama.image.model";
 inline constexpr char kAdapter[] = "application/vnd.ollama.image.adapter";
 inline constexpr char kProjector[] = "application/vnd.ollama.image.projector";
 inline constexpr char kTemplate[] = "application/vnd.ollama.image.template";
-inline constexpr char kPrompt[] =
-    "application/vnd.ollama.image.prompt";  // the template's older name
+inline constexpr char kPrompt[] = "application/vnd.ollama.image.prompt";  // the template's older name
 inline constexpr char kSystem[] = "application/vnd.ollama.image.system";
 inline constexpr char kParams[] = "application/vnd.ollama.image.params";
 inline constexpr char kMessages[] = "application/vnd.ollama.image.messages";

@@ -24,15 +24,12 @@ constexpr Rule kModel{"model", 80, "_-.", "letters, digits, '_', '-' and '.'"};
 constexpr Rule kTag{"tag", 80, "_-.", "letters, digits, '_', '-' and '.'"};
 constexpr size_t kMaxUrl = 2000;
 
-bool is_alnum(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-}
+bool is_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; }
 
 bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return lower(x) == lower(y); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
 }
 
 // For messages: at most 40 characters, anything unprintable replaced.
@@ -47,20 +44,17 @@ bool is_device_name(std::string_view part) {
   for (std::string_view device : {"con", "prn", "aux", "nul"})
     if (equal_ignoring_case(stem, device)) return true;
   return stem.size() == 4 && stem[3] >= '1' && stem[3] <= '9' &&
-         (equal_ignoring_case(stem.substr(0, 3), "com") ||
-          equal_ignoring_case(stem.substr(0, 3), "lpt"));
+         (equal_ignoring_case(stem.substr(0, 3), "com") || equal_ignoring_case(stem.substr(0, 3), "lpt"));
 }
 
 Result<void> check(std::string_view part, const Rule& rule) {
   const auto bad = [&](const std::string& why) {
-    return Error{ErrorCode::invalid_argument, "invalid model name: the " + std::string(rule.what) +
-                                                  " " + quoted(part) + " " + why};
+    return Error{ErrorCode::invalid_argument,
+                 "invalid model name: the " + std::string(rule.what) + " " + quoted(part) + " " + why};
   };
   if (part.empty())
-    return Error{ErrorCode::invalid_argument,
-                 "invalid model name: the " + std::string(rule.what) + " is empty"};
-  if (part.size() > rule.max_length)
-    return bad("is longer than " + std::to_string(rule.max_length) + " characters");
+    return Error{ErrorCode::invalid_argument, "invalid model name: the " + std::string(rule.what) + " is empty"};
+  if (part.size() > rule.max_length) return bad("is longer than " + std::to_string(rule.max_length) + " characters");
   if (!is_alnum(part[0]) && part[0] != '_') return bad("must start with a letter, a digit or '_'");
   for (char c : part)
     if (!is_alnum(c) && rule.extra.find(c) == std::string_view::npos)
@@ -101,17 +95,14 @@ bool ends_with_gguf(std::string_view path) {
 // address's digest / the file's stem, with characters that names may not have replaced by '-'.
 Result<Name> parse_url(std::string_view rest, std::string_view whole, const std::string& scheme) {
   if (whole.size() > kMaxUrl)
-    return Error{ErrorCode::invalid_argument,
-                 "the address is longer than " + std::to_string(kMaxUrl) + " characters"};
+    return Error{ErrorCode::invalid_argument, "the address is longer than " + std::to_string(kMaxUrl) + " characters"};
   for (char c : whole)
     if (c <= 32 || c >= 127 || c == '"' || c == '<' || c == '>' || c == '\\')
       return Error{ErrorCode::invalid_argument,
-                   "the address " + quoted(whole) +
-                       " has a character that must be written as %XX (spaces as %20)"};
+                   "the address " + quoted(whole) + " has a character that must be written as %XX (spaces as %20)"};
   const std::string_view host = rest.substr(0, rest.find('/'));
   if (host.find('@') != std::string_view::npos)
-    return Error{ErrorCode::invalid_argument,
-                 "the address must not contain a user name or password"};
+    return Error{ErrorCode::invalid_argument, "the address must not contain a user name or password"};
   const std::string_view path = rest.substr(host.size(), rest.find_first_of("?#") - host.size());
   std::string_view file = path.substr(path.rfind('/') + 1);
   file = file.substr(0, file.size() - 5);
@@ -121,8 +112,7 @@ Result<Name> parse_url(std::string_view rest, std::string_view whole, const std:
   n.url = std::string(whole.substr(0, whole.find('#')));
   n.host = std::string(host);
   n.ns = "url-" + sha256(n.url).short_id();
-  for (char c : file.substr(0, kModel.max_length))
-    n.model += is_alnum(c) || c == '_' || c == '-' || c == '.' ? c : '-';
+  for (char c : file.substr(0, kModel.max_length)) n.model += is_alnum(c) || c == '_' || c == '-' || c == '.' ? c : '-';
   while (!n.model.empty() && !is_alnum(n.model[0]) && n.model[0] != '_') n.model.erase(0, 1);
   while (!n.model.empty() && n.model.back() == '.') n.model.pop_back();
   if (n.model.empty() || is_device_name(n.model)) n.model = "model";
@@ -149,8 +139,8 @@ Result<Digest> Digest::parse(std::string_view text) {
     bytes[i] = uint8_t(high * 16 + low);
   }
   if (!good)
-    return Error{ErrorCode::invalid_argument, "invalid digest " + quoted(text) +
-                                                  ": sha256: and 64 hexadecimal digits are needed"};
+    return Error{ErrorCode::invalid_argument,
+                 "invalid digest " + quoted(text) + ": sha256: and 64 hexadecimal digits are needed"};
   return Digest(bytes);
 }
 
@@ -166,10 +156,8 @@ std::string Digest::hex() const {
 
 Result<Name> Name::parse(std::string_view text) {
   const std::string_view whole = text;
-  if (text.empty())
-    return Error{ErrorCode::invalid_argument, "model is required: the name is empty"};
-  if (text.size() > kMaxUrl)
-    return Error{ErrorCode::invalid_argument, "invalid model name: it is too long"};
+  if (text.empty()) return Error{ErrorCode::invalid_argument, "model is required: the name is empty"};
+  if (text.size() > kMaxUrl) return Error{ErrorCode::invalid_argument, "invalid model name: it is too long"};
   Name n;
   if (const size_t at = text.find("://"); at != std::string_view::npos) {
     const std::string_view scheme = text.substr(0, at);
@@ -179,17 +167,15 @@ Result<Name> Name::parse(std::string_view text) {
     else if (equal_ignoring_case(scheme, "http"))
       n.scheme = "http";
     else
-      return Error{ErrorCode::invalid_argument, "invalid model name: unknown scheme " +
-                                                    quoted(scheme) + "; https:// is allowed"};
-    if (ends_with_gguf(text.substr(0, text.find_first_of("?#"))) &&
-        text.find('/') != std::string_view::npos)
+      return Error{ErrorCode::invalid_argument,
+                   "invalid model name: unknown scheme " + quoted(scheme) + "; https:// is allowed"};
+    if (ends_with_gguf(text.substr(0, text.find_first_of("?#"))) && text.find('/') != std::string_view::npos)
       return parse_url(text, whole, n.scheme);
   }
   // The tag: behind the last ':' that has no '/' after it (a host's port has one).
   const size_t slash = text.rfind('/');
   const size_t colon = text.rfind(':');
-  const bool has_tag =
-      colon != std::string_view::npos && (slash == std::string_view::npos || colon > slash);
+  const bool has_tag = colon != std::string_view::npos && (slash == std::string_view::npos || colon > slash);
   n.tag = std::string(has_tag ? text.substr(colon + 1) : kDefaultTag);
   if (has_tag) text = text.substr(0, colon);
 

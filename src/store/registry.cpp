@@ -17,15 +17,14 @@ std::string lower(std::string_view text) {
 }
 
 std::string accepted_types() {
-  return std::string("Accept: ") + media::kManifest + ", " + media::kOciManifest + ", " +
-         media::kOciIndex + ", " + media::kManifestList;
+  return std::string("Accept: ") + media::kManifest + ", " + media::kOciManifest + ", " + media::kOciIndex + ", " +
+         media::kManifestList;
 }
 
 Result<void> check_manifest_digest(const std::string& text, const std::string& digest) {
   const auto expected = Digest::parse(digest);
   if (expected.ok() && sha256(text) != *expected)
-    return Error{ErrorCode::network,
-                 "the manifest arrived altered: its digest is not the one that the registry names"};
+    return Error{ErrorCode::network, "the manifest arrived altered: its digest is not the one that the registry names"};
   return {};
 }
 
@@ -37,8 +36,7 @@ Result<bool> Puller::authorize(const HttpResponse& refused, HttpRequest& request
   const std::string header = refused.header("www-authenticate");
   if (header.empty()) return false;
   PONDER_TRY(Challenge challenge, parse_challenge(header));
-  if (challenge.scopes.empty())
-    challenge.scopes = {"repository:" + name_.ns + "/" + name_.model + ":pull"};
+  if (challenge.scopes.empty()) challenge.scopes = {"repository:" + name_.ns + "/" + name_.model + ":pull"};
   HttpRequest ask;
   ask.url = challenge.realm;
   char separator = challenge.realm.find('?') == std::string::npos ? '?' : '&';
@@ -53,11 +51,10 @@ Result<bool> Puller::authorize(const HttpResponse& refused, HttpRequest& request
   ask.trusted_host = name_.host.substr(0, name_.host.find(':'));
   PONDER_TRY(const HttpResponse reply, fetcher_->get(ask));
   if (reply.status != 200)
-    return Error{ErrorCode::permission,
-                 name_.display() +
-                     " is private or does not exist: the registry's token server "
-                     "refused (HTTP " +
-                     std::to_string(reply.status) + ")"};
+    return Error{ErrorCode::permission, name_.display() +
+                                            " is private or does not exist: the registry's token server "
+                                            "refused (HTTP " +
+                                            std::to_string(reply.status) + ")"};
   PONDER_TRY(const std::string token, parse_token(reply.body));
   authorization_ = "Bearer " + token;
   request.authorization = authorization_;
@@ -82,18 +79,15 @@ Result<ModelInfo> Puller::from_registry(const std::string& base, const std::stri
   request.body_limit = kMaxManifest;
   PONDER_TRY(HttpResponse response, get_with_token(request));
   if (response.status == 404)
-    return Error{ErrorCode::not_found, "pull model manifest: file does not exist: " + name_.host +
-                                           " has no model " + name_.ns + "/" + name_.model + ":" +
-                                           name_.tag};
-  if (response.status != 200)
-    return Fetcher::status_error(response, "the manifest of " + name_.display());
+    return Error{ErrorCode::not_found, "pull model manifest: file does not exist: " + name_.host + " has no model " +
+                                           name_.ns + "/" + name_.model + ":" + name_.tag};
+  if (response.status != 200) return Fetcher::status_error(response, "the manifest of " + name_.display());
   PONDER_CHECK_OK(check_manifest_digest(response.body, response.header("docker-content-digest")));
   if (is_index(response.body)) {
     PONDER_TRY(const Layer chosen, choose_from_index(response.body));
     request.url = repository_url(base) + "/manifests/" + chosen.digest->to_string();
     PONDER_TRY(response, get_with_token(request));
-    if (response.status != 200)
-      return Fetcher::status_error(response, "the manifest of " + name_.display());
+    if (response.status != 200) return Fetcher::status_error(response, "the manifest of " + name_.display());
     PONDER_CHECK_OK(check_manifest_digest(response.body, chosen.digest->to_string()));
   }
   return pull_manifest(base, response.body);
@@ -101,11 +95,8 @@ Result<ModelInfo> Puller::from_registry(const std::string& base, const std::stri
 
 Result<ModelInfo> Puller::pull_manifest(const std::string& base, const std::string& text) {
   PONDER_TRY(const Manifest manifest, Manifest::parse(text, Manifest::Trust::foreign));
-  const auto is = [](const char* type) {
-    return [type](const Layer& l) { return l.media_type == type; };
-  };
-  const auto n_models =
-      std::count_if(manifest.layers.begin(), manifest.layers.end(), is(media::kModel));
+  const auto is = [](const char* type) { return [type](const Layer& l) { return l.media_type == type; }; };
+  const auto n_models = std::count_if(manifest.layers.begin(), manifest.layers.end(), is(media::kModel));
   if (n_models > 1)
     return Error{ErrorCode::unsupported,
                  name_.display() + " is made of several weight files, which Ponder cannot load"};
@@ -121,23 +112,20 @@ Result<ModelInfo> Puller::pull_manifest(const std::string& base, const std::stri
   for (const Layer& layer : wanted) {
     const bool small = is_small_layer(layer.media_type) || layer.media_type == media::kConfig;
     if (small && layer.size > kMaxSmallLayer)
-      return Error{ErrorCode::invalid_file,
-                   "manifest: a layer of text or settings is larger than 4 MiB"};
+      return Error{ErrorCode::invalid_file, "manifest: a layer of text or settings is larger than 4 MiB"};
     if (regular_file_size(store_.blob_path(*layer.digest)) != layer.size) to_fetch += layer.size;
   }
   PONDER_CHECK_OK(check_space(store_.root(), to_fetch));
   for (const Layer& layer : wanted)
-    PONDER_CHECK_OK(
-        fetch_layer(layer, repository_url(base) + "/blobs/" + layer.digest->to_string()));
+    PONDER_CHECK_OK(fetch_layer(layer, repository_url(base) + "/blobs/" + layer.digest->to_string()));
   if (n_models == 0)
-    return finish_single(*wanted[0].digest, wanted[0].size,
-                         base + "/" + name_.ns + "/" + name_.model + ":" + name_.tag, "");
+    return finish_single(*wanted[0].digest, wanted[0].size, base + "/" + name_.ns + "/" + name_.model + ":" + name_.tag,
+                         "");
 
   progress_.status("verifying sha256 digest");
   for (const Layer& layer : manifest.layers) PONDER_CHECK_OK(check_content(layer));
   if (manifest.config) {
-    PONDER_TRY(const std::string config,
-               os::read_file(file_of(*manifest.config->digest), kMaxSmallLayer));
+    PONDER_TRY(const std::string config, os::read_file(file_of(*manifest.config->digest), kMaxSmallLayer));
     if (auto good = parse_config(config); !good.ok()) return std::move(good).error();
   }
   return finish(manifest, text);
@@ -149,29 +137,23 @@ Result<Layer> Puller::choose_model_layer(const std::string& base, const Manifest
   std::vector<Layer> named;
   for (const Layer& layer : manifest.layers) {
     if (layer.media_type.starts_with("application/vnd.ollama.image.tensor"))
-      return Error{ErrorCode::unsupported,
-                   name_.display() + " is stored as safetensors; Ponder runs GGUF models"};
+      return Error{ErrorCode::unsupported, name_.display() + " is stored as safetensors; Ponder runs GGUF models"};
     const std::string title = lower(layer.title);
     const bool projector = title.find("mmproj") != std::string::npos;
-    if (!projector &&
-        (lower(layer.media_type).find("gguf") != std::string::npos || title.ends_with(".gguf")))
+    if (!projector && (lower(layer.media_type).find("gguf") != std::string::npos || title.ends_with(".gguf")))
       named.push_back(layer);
   }
   if (named.size() > 1 || (named.size() == 1 && is_split_file(named[0].title)))
-    return Error{ErrorCode::unsupported,
-                 name_.display() + " holds " + std::to_string(named.size()) +
-                     " GGUF files or a part of one; one whole file is needed"};
+    return Error{ErrorCode::unsupported, name_.display() + " holds " + std::to_string(named.size()) +
+                                             " GGUF files or a part of one; one whole file is needed"};
   if (named.size() == 1) return named[0];
   std::vector<Layer> by_size = manifest.layers;
-  std::stable_sort(by_size.begin(), by_size.end(),
-                   [](const Layer& a, const Layer& b) { return a.size > b.size; });
+  std::stable_sort(by_size.begin(), by_size.end(), [](const Layer& a, const Layer& b) { return a.size > b.size; });
   for (size_t i = 0; i < by_size.size() && i < 4 && by_size[i].size >= 24; ++i) {
-    PONDER_TRY(const bool gguf,
-               starts_like_gguf(repository_url(base) + "/blobs/" + by_size[i].digest->to_string()));
+    PONDER_TRY(const bool gguf, starts_like_gguf(repository_url(base) + "/blobs/" + by_size[i].digest->to_string()));
     if (gguf) return by_size[i];
   }
-  return Error{ErrorCode::unsupported,
-               name_.display() + " is in the registry, but none of its layers is a GGUF model"};
+  return Error{ErrorCode::unsupported, name_.display() + " is in the registry, but none of its layers is a GGUF model"};
 }
 
 Result<bool> Puller::starts_like_gguf(const std::string& url) {

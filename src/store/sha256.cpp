@@ -30,8 +30,8 @@ constexpr uint32_t kRound[64] = {
 void compress(uint32_t state[8], const uint8_t* block) {
   uint32_t w[64];
   for (int i = 0; i < 16; ++i)
-    w[i] = uint32_t(block[4 * i]) << 24 | uint32_t(block[4 * i + 1]) << 16 |
-           uint32_t(block[4 * i + 2]) << 8 | block[4 * i + 3];
+    w[i] = uint32_t(block[4 * i]) << 24 | uint32_t(block[4 * i + 1]) << 16 | uint32_t(block[4 * i + 2]) << 8 |
+           block[4 * i + 3];
   for (int i = 16; i < 64; ++i) {
     const uint32_t s0 = std::rotr(w[i - 15], 7) ^ std::rotr(w[i - 15], 18) ^ (w[i - 15] >> 3);
     const uint32_t s1 = std::rotr(w[i - 2], 17) ^ std::rotr(w[i - 2], 19) ^ (w[i - 2] >> 10);
@@ -73,8 +73,8 @@ bool self_test(const Crypto& c) {
   if (context == nullptr) return false;
   unsigned char out[64];
   unsigned int size = 0;
-  const bool done = c.init(context, c.md(), nullptr) == 1 && c.update(context, "abc", 3) == 1 &&
-                    c.final(context, out, &size) == 1;
+  const bool done =
+      c.init(context, c.md(), nullptr) == 1 && c.update(context, "abc", 3) == 1 && c.final(context, out, &size) == 1;
   c.context_free(context);
   Sha256 ours(Sha256::Engine::portable);
   ours.update(std::string_view("abc"));
@@ -88,11 +88,9 @@ Crypto load_crypto() {
   if (!opened.ok()) return c;
   // Leaked on purpose: see the top of the file.
   const auto& library = *new os::SharedLibrary(std::move(*opened));
-  c.works = bind(library, c.context_new, "EVP_MD_CTX_new") &&
-            bind(library, c.context_free, "EVP_MD_CTX_free") && bind(library, c.md, "EVP_sha256") &&
-            bind(library, c.init, "EVP_DigestInit_ex") &&
-            bind(library, c.update, "EVP_DigestUpdate") &&
-            bind(library, c.final, "EVP_DigestFinal_ex") && self_test(c);
+  c.works = bind(library, c.context_new, "EVP_MD_CTX_new") && bind(library, c.context_free, "EVP_MD_CTX_free") &&
+            bind(library, c.md, "EVP_sha256") && bind(library, c.init, "EVP_DigestInit_ex") &&
+            bind(library, c.update, "EVP_DigestUpdate") && bind(library, c.final, "EVP_DigestFinal_ex") && self_test(c);
   return c;
 }
 
@@ -154,9 +152,7 @@ void Sha256::update(std::span<const uint8_t> piece) {
     portable_update(piece.data(), piece.size());
 }
 
-void Sha256::update(std::string_view piece) {
-  update({reinterpret_cast<const uint8_t*>(piece.data()), piece.size()});
-}
+void Sha256::update(std::string_view piece) { update({reinterpret_cast<const uint8_t*>(piece.data()), piece.size()}); }
 
 Digest Sha256::finish() {
   std::array<uint8_t, 32> out{};

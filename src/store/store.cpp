@@ -17,8 +17,7 @@ namespace {
 std::vector<Name> spellings(const Name& name) {
   std::vector<Name> all = {name};
   if (name.source == Name::Source::demo)
-    if (auto n = Name::from_parts(kDefaultHost, kDefaultNamespace, name.model, name.tag); n.ok())
-      all.push_back(*n);
+    if (auto n = Name::from_parts(kDefaultHost, kDefaultNamespace, name.model, name.tag); n.ok()) all.push_back(*n);
   if (name.source == Name::Source::hugging_face)
     for (const char* host : {"hf.co", "huggingface.co"})
       if (auto n = Name::from_parts(host, name.ns, name.model, name.tag); n.ok()) all.push_back(*n);
@@ -26,8 +25,8 @@ std::vector<Name> spellings(const Name& name) {
 }
 
 Error damaged(const Name& name, const std::string& why) {
-  return Error{ErrorCode::invalid_file, "model '" + name.display() + "': " + why +
-                                            "; \"ponder pull " + name.display() + "\" repairs it"};
+  return Error{ErrorCode::invalid_file,
+               "model '" + name.display() + "': " + why + "; \"ponder pull " + name.display() + "\" repairs it"};
 }
 
 // The file behind a layer, when it is there and as large as it should be.
@@ -35,23 +34,21 @@ Result<std::string> layer_file(const Found& found, const Layer& layer) {
   if (layer.reference) {
     const std::string& path = layer.reference->path;
     const auto size = regular_file_size(path);
-    const std::string again =
-        "; create the model again: ponder create " + found.name.display() + " --from FILE.gguf";
+    const std::string again = "; create the model again: ponder create " + found.name.display() + " --from FILE.gguf";
     if (!size)
       return Error{ErrorCode::invalid_file,
                    "model '" + found.name.display() + "': its file " + path + " is gone" + again};
     if (*size != layer.size || modified_ns(path) != layer.reference->mtime_ns)
-      return Error{ErrorCode::invalid_file, "model '" + found.name.display() + "': its file " +
-                                                path + " was changed since it was added" + again};
+      return Error{ErrorCode::invalid_file, "model '" + found.name.display() + "': its file " + path +
+                                                " was changed since it was added" + again};
     return path;
   }
   const std::string path = blob_path_in(found.root, *layer.digest);
   const auto size = regular_file_size(path);
   if (!size) return damaged(found.name, "the blob " + layer.digest->short_id() + " is missing");
   if (*size != layer.size)
-    return damaged(found.name, "the blob " + layer.digest->short_id() + " has " +
-                                   std::to_string(*size) + " bytes instead of " +
-                                   std::to_string(layer.size));
+    return damaged(found.name, "the blob " + layer.digest->short_id() + " has " + std::to_string(*size) +
+                                   " bytes instead of " + std::to_string(layer.size));
   return path;
 }
 
@@ -101,8 +98,7 @@ Result<Model> Store::State::builtin_model(const Builtin& b) const {
   m.source = "built in";
   const std::lock_guard guard(mutex);
   if (!b.described) {
-    PONDER_TRY(const auto file,
-               gguf::File::parse(b.model.bytes, nullptr, b.model.name, {.metadata_only = true}));
+    PONDER_TRY(const auto file, gguf::File::parse(b.model.bytes, nullptr, b.model.name, {.metadata_only = true}));
     b.details = describe(*file);
     if (b.digest.empty()) b.digest = sha256(b.model.bytes).hex();
     b.described = true;
@@ -121,13 +117,11 @@ Result<Found> Store::State::find(const Name& name) const {
         return *std::move(found);
       }
   }
-  return Error{ErrorCode::not_found,
-               "model '" + name.display() + "' not found, try pulling it first: ponder pull " +
-                   (name.source == Name::Source::url ? name.url : name.display())};
+  return Error{ErrorCode::not_found, "model '" + name.display() + "' not found, try pulling it first: ponder pull " +
+                                         (name.source == Name::Source::url ? name.url : name.display())};
 }
 
-ModelInfo Store::State::info(const Found& found, const Manifest& manifest,
-                             std::string_view text) const {
+ModelInfo Store::State::info(const Found& found, const Manifest& manifest, std::string_view text) const {
   ModelInfo info;
   info.name = found.name;
   info.origin = found.origin;
@@ -136,8 +130,7 @@ ModelInfo Store::State::info(const Found& found, const Manifest& manifest,
   info.modified = modified_ns(found.path) / 1'000'000'000;
   if (manifest.config && manifest.config->digest) {
     // Details are for people; a missing configuration is no reason to hide the model.
-    const auto config =
-        os::read_file(blob_path_in(found.root, *manifest.config->digest), kMaxSmallLayer);
+    const auto config = os::read_file(blob_path_in(found.root, *manifest.config->digest), kMaxSmallLayer);
     if (config.ok())
       if (auto details = parse_config(*config); details.ok()) info.details = *std::move(details);
   }
@@ -164,14 +157,12 @@ Result<Model> Store::State::load(const Found& found) const {
         m.by_reference = layer.reference.has_value();
       } else {
         return Error{ErrorCode::unsupported,
-                     "model '" + found.name.display() +
-                         "' is made of several weight files, which Ponder cannot load"};
+                     "model '" + found.name.display() + "' is made of several weight files, which Ponder cannot load"};
       }
     } else if (is_small_layer(type)) {
       PONDER_TRY(const std::string path, layer_file(found, layer));
       PONDER_TRY(std::string content, os::read_file(path, kMaxSmallLayer));
-      if (auto good = check_small_layer(type, content); !good.ok())
-        return damaged(found.name, good.error().message);
+      if (auto good = check_small_layer(type, content); !good.ok()) return damaged(found.name, good.error().message);
       if (type == media::kTemplate || type == media::kPrompt)
         m.template_text = std::move(content);
       else if (type == media::kSystem)
@@ -184,9 +175,7 @@ Result<Model> Store::State::load(const Found& found) const {
         m.licenses.push_back(std::move(content));
     }
   }
-  if (m.path.empty())
-    return Error{ErrorCode::unsupported,
-                 "model '" + found.name.display() + "' has no GGUF weights"};
+  if (m.path.empty()) return Error{ErrorCode::unsupported, "model '" + found.name.display() + "' has no GGUF weights"};
   if (!manifest->source.empty())
     m.source = manifest->source;
   else if (m.by_reference)
@@ -214,16 +203,14 @@ Result<std::vector<ModelInfo>> Store::list() const {
   for (const std::string& other : state_->options.read_only)
     for (Found& f : find_all(other)) {
       f.origin = Origin::ollama;
-      const bool known = std::any_of(all.begin(), all.end(),
-                                     [&](const Found& g) { return g.name.same_key(f.name); });
+      const bool known = std::any_of(all.begin(), all.end(), [&](const Found& g) { return g.name.same_key(f.name); });
       if (!known) all.push_back(std::move(f));
     }
   std::vector<ModelInfo> models;
   for (const Found& found : all) {
     if (state_->find_builtin(found.name) != nullptr) continue;
     const auto text = os::read_file(found.path, kMaxManifest);
-    const auto manifest =
-        text.ok() ? Manifest::parse(*text, trust_of(found)) : Result<Manifest>(text.error());
+    const auto manifest = text.ok() ? Manifest::parse(*text, trust_of(found)) : Result<Manifest>(text.error());
     if (!manifest.ok()) {
       log(LogLevel::warning, found.path + ": " + manifest.error().message);
       continue;
@@ -247,9 +234,7 @@ Result<std::vector<ModelInfo>> Store::list() const {
   return models;
 }
 
-bool Store::has_blob(const Digest& digest) const {
-  return regular_file_size(blob_path(digest)).has_value();
-}
+bool Store::has_blob(const Digest& digest) const { return regular_file_size(blob_path(digest)).has_value(); }
 
 std::string Store::blob_path(const Digest& digest) const { return blob_path_in(root(), digest); }
 

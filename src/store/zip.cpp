@@ -14,18 +14,13 @@
 namespace ponder::store {
 namespace {
 
-constexpr uint32_t kEndSignature = 0x06054b50, kEntrySignature = 0x02014b50,
-                   kLocalSignature = 0x04034b50;
+constexpr uint32_t kEndSignature = 0x06054b50, kEntrySignature = 0x02014b50, kLocalSignature = 0x04034b50;
 constexpr uint64_t kEndSize = 22, kEntrySize = 46, kLocalSize = 30;
 
-uint32_t u16(std::span<const uint8_t> b, uint64_t at) {
-  return uint32_t(b[at]) | uint32_t(b[at + 1]) << 8;
-}
+uint32_t u16(std::span<const uint8_t> b, uint64_t at) { return uint32_t(b[at]) | uint32_t(b[at + 1]) << 8; }
 uint32_t u32(std::span<const uint8_t> b, uint64_t at) { return u16(b, at) | u16(b, at + 2) << 16; }
 
-Error bad(const std::string& why) {
-  return Error{ErrorCode::invalid_file, "the archive is damaged: " + why};
-}
+Error bad(const std::string& why) { return Error{ErrorCode::invalid_file, "the archive is damaged: " + why}; }
 
 struct Entry {
   uint32_t flags, method, crc, packed, size, offset;
@@ -43,8 +38,7 @@ Result<Entry> find_entry(std::span<const uint8_t> zip, std::string_view member) 
   const uint32_t count = u16(zip, end + 10);
   uint64_t at = u32(zip, end + 16);
   for (uint32_t i = 0; i < count; ++i) {
-    if (!fits(at, kEntrySize, zip.size()) || u32(zip, at) != kEntrySignature)
-      return bad("its directory is cut short");
+    if (!fits(at, kEntrySize, zip.size()) || u32(zip, at) != kEntrySignature) return bad("its directory is cut short");
     const uint64_t name = u16(zip, at + 28), extra = u16(zip, at + 30), comment = u16(zip, at + 32);
     if (!fits(at + kEntrySize, name, zip.size())) return bad("its directory is cut short");
     const std::string_view found(reinterpret_cast<const char*>(zip.data()) + at + kEntrySize, name);
@@ -66,16 +60,13 @@ struct Inflater {
 
 }  // namespace
 
-Result<void> read_zip_member(std::span<const uint8_t> zip, std::string_view member,
-                             uint64_t expected_size,
+Result<void> read_zip_member(std::span<const uint8_t> zip, std::string_view member, uint64_t expected_size,
                              const std::function<Result<void>(std::span<const uint8_t>)>& sink) {
   PONDER_TRY(const Entry e, find_entry(zip, member));
   if ((e.flags & 1) != 0) return bad("a member is encrypted");
-  if (e.size == UINT32_MAX || e.packed == UINT32_MAX || e.offset == UINT32_MAX)
-    return bad("it is of the zip64 kind");
+  if (e.size == UINT32_MAX || e.packed == UINT32_MAX || e.offset == UINT32_MAX) return bad("it is of the zip64 kind");
   if (e.size != expected_size)
-    return bad("a member has " + std::to_string(e.size) + " bytes instead of " +
-               std::to_string(expected_size));
+    return bad("a member has " + std::to_string(e.size) + " bytes instead of " + std::to_string(expected_size));
   if (!fits(e.offset, kLocalSize, zip.size()) || u32(zip, e.offset) != kLocalSignature)
     return bad("a member's header is missing");
   const uint64_t start = e.offset + kLocalSize + u16(zip, e.offset + 26) + u16(zip, e.offset + 28);

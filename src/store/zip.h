@@ -15,8 +15,7 @@ namespace ponder::store {
 /// Finds `member` and hands its unpacked bytes to `sink` in pieces; checks its size
 /// (`expected_size`) and CRC-32. Nothing is written anywhere and no name of the archive is used as
 /// a path.
-Result<void> read_zip_member(std::span<const uint8_t> archive, std::string_view member,
-                             uint64_t expected_size,
+Result<void> read_zip_member(std::span<const uint8_t> archive, std::string_view member, uint64_t expected_size,
                              const std::function<Result<void>(std::span<const uint8_t>)>& sink);
 
 }  // namespace ponder::store
