@@ -1,10 +1,11 @@
 // Matrix and multiply(): which kernel a panel meets which column group with. All of them give the
-// same bits, so the choice is about speed only: from 8 rows on, formats that are dear to decode are
+// same bits, so the choice is about speed only: from 16 rows on, formats that are dear to decode are
 // spread out to bytes once per panel and reused for all column groups (cpu-measured.md section 3).
 // Packing is in linear_pack.cpp, activations in activations.cpp, the arithmetic in
 // isa/linear_*.cpp, its contract in docs/numerics.md.
 #include "backend/cpu/linear.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -41,6 +42,12 @@ Family family_of(const quant::Format& f) {
 }
 
 uint64_t unpacked_bytes(int64_t columns) { return uint64_t((columns + kGroup - 1) / kGroup) * sizeof(UnpackedGroup); }
+
+/// How many panels of `bytes` may stay in L2 beside a group of activations.
+int block_panels(uint64_t bytes) {
+  constexpr uint64_t kBudget = 256 << 10;  // of 1 MiB, beside up to 200 KiB of activations
+  return int(std::clamp<uint64_t>(kBudget / bytes, 1, 8));
+}
 
 /// A tile of `n` columns (of 16 values each) to where the caller wants it.
 void store(const float* tile, int n, int rows, int64_t row, int64_t column, const Output& out) {
@@ -135,46 +142,80 @@ Result<Matrix> Matrix::describe(const model::Tensor& tensor) {
 
 uint64_t Matrix::scratch_bytes(Form form) const {
   if (is_float(family_)) return 64;
-  const uint64_t groups = unpacked_bytes(columns_);
-  return form == Form::f32 ? groups + uint64_t(columns_) * sizeof(float) * kPanelRows : groups;
+  if (form == Form::f32) return unpacked_bytes(columns_) + uint64_t(columns_) * sizeof(float) * kPanelRows;
+  return unpacked_bytes(columns_) * uint64_t(block_panels(unpacked_bytes(columns_)));
 }
+
+namespace {
+
+/// One panel of a block: where its weights are, in the form that a kernel wants them.
+struct PanelAt {
+  const uint8_t* packed;
+  UnpackedGroup* groups;  // scratch
+  int64_t row;            // in the output
+  int rows;               // that exist
+};
+
+/// A panel times every column group in float32.
+void multiply_floats(const isa::LinearKernels& kernels, const Matrix& w, const PanelAt& p, const Activations& x,
+                     const Output& out) {
+  const uint8_t* floats = p.packed;
+  Family family = w.family();
+  if (!is_float(family)) {
+    auto* dequantized = reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(p.groups) + unpacked_bytes(w.columns()));
+    kernels.unpack[int(family)](p.packed, w.columns(), p.groups);
+    kernels.dequantize(isa::kind_of(family), p.groups, w.columns(), dequantized);
+    floats = reinterpret_cast<const uint8_t*>(dequantized);
+    family = Family::f32;
+  }
+  alignas(64) float tile[kMaxColumns * kPanelRows];
+  for (int i = 0; i < x.n_groups(); i++) {
+    const Activations::Group g = x.group(i);
+    kernels.floats[int(family) - int(Family::f16)][std::countr_zero(unsigned(g.width))](floats, w.columns(), g.data,
+                                                                                        tile);
+    store(tile, g.rows, p.rows, p.row, g.first_row, out);
+  }
+}
+
+}  // namespace
 
 void multiply(const Matrix& w, const uint8_t* packed, PanelRange panels, const Activations& x, const Output& out,
               uint8_t* scratch, isa::Level level) {
   const isa::LinearKernels& kernels = isa::linear_kernels(level);
-  const int family = int(w.family()), form = int(x.form());
   const int64_t columns = w.columns();
-  const int n_groups = x.n_groups();
-  alignas(64) float tile[kMaxColumns * kPanelRows];
-  auto* groups = reinterpret_cast<UnpackedGroup*>(scratch);
+  auto panel_at = [&](int64_t p, uint64_t slot) {
+    return PanelAt{packed + uint64_t(p) * w.panel_bytes(),
+                   reinterpret_cast<UnpackedGroup*>(scratch + slot * unpacked_bytes(columns)),
+                   (p - panels.first) * kPanelRows, int(std::min<int64_t>(kPanelRows, w.rows() - p * kPanelRows))};
+  };
+  if (x.form() == Form::f32) {
+    for (int64_t p = panels.first; p < panels.last; p++) multiply_floats(kernels, w, panel_at(p, 0), x, out);
+    return;
+  }
 
-  for (int64_t p = panels.first; p < panels.last; p++) {
-    const uint8_t* panel = packed + uint64_t(p) * w.panel_bytes();
-    const int64_t row = (p - panels.first) * kPanelRows;
-    const int rows = int(std::min<int64_t>(kPanelRows, w.rows() - p * kPanelRows));
-    const uint8_t* floats = panel;  // of the float kernels
-    int float_family = family - int(Family::f16);
-    bool unpacked = false;
-    if (!is_float(w.family()) && x.form() == Form::f32) {
-      auto* dequantized = reinterpret_cast<float*>(scratch + unpacked_bytes(columns));
-      kernels.unpack[family](panel, columns, groups);
-      kernels.dequantize(isa::kind_of(w.family()), groups, columns, dequantized);
-      floats = reinterpret_cast<const uint8_t*>(dequantized);
-      float_family = int(Family::f32) - int(Family::f16);
-    }
-    for (int i = 0; i < n_groups; i++) {
+  const int family = int(w.family()), form = int(x.form());
+  const isa::UnpackedKernel unpacked = kernels.unpacked[family][form];
+  const bool unpack =
+      unpacked && (x.n_rows() >= 2 * kMaxColumns || (x.n_rows() >= kMaxColumns - 1 && !kernels.panel[family][form][3]));
+  // With many column groups, a few panels stay in L2 while each group passes once; with few, each panel is read once
+  // while the groups stay.
+  const int block = x.n_groups() < 4 ? 1 : block_panels(unpack ? unpacked_bytes(columns) : w.panel_bytes());
+  alignas(64) float tile[kMaxColumns * kPanelRows];
+  for (int64_t first = panels.first; first < panels.last; first += block) {
+    const int64_t last = std::min(panels.last, first + block);
+    if (unpack)
+      for (int64_t p = first; p < last; p++)
+        kernels.unpack[family](panel_at(p, 0).packed, columns, panel_at(p, uint64_t(p - first)).groups);
+    for (int i = 0; i < x.n_groups(); i++) {
       const Activations::Group g = x.group(i);
-      const int width = std::countr_zero(unsigned(g.width));
-      if (x.form() == Form::f32) {
-        kernels.floats[float_family][width](floats, columns, g.data, tile);
-      } else if (isa::UnpackedKernel spread = g.width == kMaxColumns ? kernels.unpacked[family][form] : nullptr) {
-        if (!unpacked) kernels.unpack[family](panel, columns, groups);
-        unpacked = true;
-        spread(groups, columns, g.data, tile);
-      } else {
-        kernels.panel[family][form][width](panel, columns, g.data, tile);
+      for (int64_t p = first; p < last; p++) {
+        const PanelAt at = panel_at(p, uint64_t(p - first));
+        if (unpack && g.width == kMaxColumns)
+          unpacked(at.groups, columns, g.data, tile);
+        else
+          kernels.panel[family][form][std::countr_zero(unsigned(g.width))](at.packed, columns, g.data, tile);
+        store(tile, g.rows, at.rows, at.row, g.first_row, out);
       }
-      store(tile, g.rows, rows, row, g.first_row, out);
     }
   }
 }

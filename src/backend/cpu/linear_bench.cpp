@@ -1,5 +1,6 @@
 // Speed of the linear layers, by weight format, form of activations, rows and threads:
 //   one/...      one panel in the caches, one thread: the kernels' own speed
+//   block/...    8 panels times 512 rows, one thread: with the caches' part in prefill
 //   decode/...   256 MiB of panels, few rows: bytes per second
 //   prefill/...  4480 rows of weights times 512 rows: multiply-adds per second
 //   pack/..., quantize/...
@@ -104,9 +105,12 @@ const int kRegistered = [] {
     for (Form form : {Form::i8x32, Form::i8x32r1, Form::i14x256, Form::f32}) {
       if (format->is_float && form != Form::f32) continue;
       const std::string kind = name + "/" + to_string(form) + "/";
-      for (int64_t n : {1, 2, 4, 8, 64})
+      for (int64_t n : {1, 2, 4, 8, 16})
         benchmark::RegisterBenchmark(("one/" + kind + std::to_string(n)).c_str(), run_multiply, format, form,
                                      kPanelRows, 1536, n, 1);
+      for (int64_t columns : {1536, 8960})
+        benchmark::RegisterBenchmark(("block/" + kind + std::to_string(columns)).c_str(), run_multiply, format, form,
+                                     8 * kPanelRows, columns, 512, 1);
       for (int64_t n : {1, 2, 4, 8}) {
         const int64_t rows = int64_t(256 << 20) / int64_t(format->row_bytes(1536)) / kPanelRows * kPanelRows;
         benchmark::RegisterBenchmark(("decode/" + kind + std::to_string(n)).c_str(), run_multiply, format, form, rows,

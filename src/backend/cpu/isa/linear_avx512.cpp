@@ -73,10 +73,29 @@ uint64_t int8_peak(int64_t n, int32_t* sink) {
   return uint64_t(steps) * 12 * 64;
 }
 
-#define WIDTHS(F, A) {int_panel<Packed<F>, 1, A>, int_panel<Packed<F>, 2, A>, int_panel<Packed<F>, 4, A>, nullptr}
-#define WIDTHS_AND_8(F, A) \
+/// unpack_panel of linear_portable.inc with the quants decoded as the kernels decode them.
+template <Family A>
+void spread(const uint8_t* panel, int64_t columns, UnpackedGroup* out) {
+  using P = Packed<A>;
+  P source(panel, columns);
+  for (; columns > 0; columns -= 256, out++) {
+    const int n = columns >= 256 ? 8 : int(columns / 32);
+    const Cursor at = source.group(n);
+    unpack_group_head<A>(at.head, at.front, n, out);
+    const uint8_t* b = at.quants;
+    for (int j = 0; j < n; j++, b += P::kBlockBytes) {
+      for (int h = 0; h < (P::kKind == Kind::k16 ? 2 : 1); h++)
+        P::each(b, h, [&](int i, __m512i w) __attribute__((always_inline)) {
+          _mm512_store_si512(&out->q[8 * j + 4 * h + i], w);
+        });
+    }
+    source.next(n);
+  }
+}
+
+#define WIDTHS(F, A) \
   {int_panel<Packed<F>, 1, A>, int_panel<Packed<F>, 2, A>, int_panel<Packed<F>, 4, A>, int_panel<Packed<F>, 8, A>}
-#define FAMILY(M, F) {M(F, Form::i8x32), M(F, Form::i8x32r1), M(F, Form::i14x256)}
+#define FAMILY(F) {WIDTHS(F, Form::i8x32), WIDTHS(F, Form::i8x32r1), WIDTHS(F, Form::i14x256)}
 #define SPREAD(K) {spread_panel<K, Form::i8x32>, spread_panel<K, Form::i8x32r1>, spread_panel<K, Form::i14x256>}
 #define FLOATS(F) {floats<F, 1>, floats<F, 2>, floats<F, 4>, floats<F, 8>}
 
@@ -84,13 +103,11 @@ uint64_t int8_peak(int64_t n, int32_t* sink) {
 
 const LinearKernels kLinearAvx512 = {
     .quantize = quantize,
-    .panel = {FAMILY(WIDTHS_AND_8, Family::q4_0), FAMILY(WIDTHS_AND_8, Family::q4_1), FAMILY(WIDTHS, Family::q5_0),
-              FAMILY(WIDTHS, Family::q5_1), FAMILY(WIDTHS_AND_8, Family::q8_0), FAMILY(WIDTHS_AND_8, Family::q4_k),
-              FAMILY(WIDTHS, Family::q5_k), FAMILY(WIDTHS, Family::q6_k)},
+    .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0), FAMILY(Family::q5_1),
+              FAMILY(Family::q8_0), FAMILY(Family::q4_k), FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
     .unpacked = {{}, {}, SPREAD(Kind::b5), SPREAD(Kind::bm), {}, {}, SPREAD(Kind::k), SPREAD(Kind::k16)},
-    .unpack = {unpack_panel<Family::q4_0>, unpack_panel<Family::q4_1>, unpack_panel<Family::q5_0>,
-               unpack_panel<Family::q5_1>, unpack_panel<Family::q8_0>, unpack_panel<Family::q4_k>,
-               unpack_panel<Family::q5_k>, unpack_panel<Family::q6_k>},
+    .unpack = {spread<Family::q4_0>, spread<Family::q4_1>, spread<Family::q5_0>, spread<Family::q5_1>,
+               spread<Family::q8_0>, spread<Family::q4_k>, spread<Family::q5_k>, spread<Family::q6_k>},
     .dequantize = dequantize,
     .floats = {FLOATS(Family::f16), FLOATS(Family::bf16), FLOATS(Family::f32)},
     .int8_peak = int8_peak,
