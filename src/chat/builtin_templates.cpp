@@ -54,8 +54,7 @@ constexpr std::string_view kMistral = R"({{- bos_token -}}
 
 }  // namespace
 
-Result<BuiltinTemplate> builtin_template(std::string_view architecture,
-                                         const tokenizer::Tokenizer& vocabulary) {
+Result<BuiltinTemplate> builtin_template(std::string_view architecture, const tokenizer::Tokenizer& vocabulary) {
   const auto has = [&](std::string_view token) { return vocabulary.find(token).has_value(); };
   if (has("<｜User｜>") && has("<｜Assistant｜>")) {
     // The same marks serve DeepSeek's models with and without thoughts; <think> in the vocabulary
@@ -67,12 +66,11 @@ Result<BuiltinTemplate> builtin_template(std::string_view architecture,
   if (has("[INST]") && has("[/INST]")) return BuiltinTemplate{"mistral", kMistral};
   if (architecture.starts_with("deepseek") && has("<｜begin▁of▁sentence｜>"))
     return BuiltinTemplate{"deepseek", kDeepSeek};
-  return Error{ErrorCode::unsupported,
-               "the model (architecture \"" + std::string(architecture) +
-                   "\") carries no chat template, and its vocabulary is not one of those whose "
-                   "format is known "
-                   "(chatml, llama3, deepseek, mistral). Give it a template with TEMPLATE in a "
-                   "Modelfile, or use generate with raw"};
+  return Error{ErrorCode::unsupported, "the model (architecture \"" + std::string(architecture) +
+                                           "\") carries no chat template, and its vocabulary is not one of those whose "
+                                           "format is known "
+                                           "(chatml, llama3, deepseek, mistral). Give it a template with TEMPLATE in a "
+                                           "Modelfile, or use generate with raw"};
 }
 
 }  // namespace ponder::chat

@@ -53,7 +53,7 @@ struct RenderInput {
 struct RenderLimits {
   uint64_t max_steps = 2'000'000;            ///< evaluated nodes and loop turns
   uint64_t max_output = uint64_t(64) << 20;  ///< bytes
-  int max_depth = 400;  ///< nesting of expressions, blocks and macro calls together
+  int max_depth = 400;                       ///< nesting of expressions, blocks and macro calls together
 };
 
 /// A compiled template. Compiling and rendering never throw and never run away; errors carry line
@@ -77,8 +77,7 @@ struct BuiltinTemplate {
   std::string name;
   std::string_view source;
 };
-Result<BuiltinTemplate> builtin_template(std::string_view architecture,
-                                         const tokenizer::Tokenizer& vocabulary);
+Result<BuiltinTemplate> builtin_template(std::string_view architecture, const tokenizer::Tokenizer& vocabulary);
 
 /// All segments joined.
 std::string to_text(const std::vector<tokenizer::Segment>& segments);
@@ -90,8 +89,7 @@ struct ThinkingTags {
   std::string open_text, close_text;  ///< "<think>", "</think>"
 };
 /// Found in the vocabulary and the template; nullopt for a model that does not think.
-std::optional<ThinkingTags> find_thinking_tags(const Template& chat_template,
-                                               const tokenizer::Tokenizer& vocabulary);
+std::optional<ThinkingTags> find_thinking_tags(const Template& chat_template, const tokenizer::Tokenizer& vocabulary);
 
 /// Where a piece of generated text belongs.
 enum class Channel : uint8_t { thinking, content };
@@ -115,8 +113,8 @@ struct SplitPiece {
 class ThinkingSplitter {
  public:
   /// `tags` empty: everything is content. `starts_inside`: the template already opened the thought.
-  ThinkingSplitter(std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
-                   std::optional<ThinkingTags> tags, bool starts_inside);
+  ThinkingSplitter(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::optional<ThinkingTags> tags,
+                   bool starts_inside);
   ~ThinkingSplitter();
   ThinkingSplitter(ThinkingSplitter&&) noexcept;
   ThinkingSplitter& operator=(ThinkingSplitter&&) noexcept;
@@ -145,7 +143,6 @@ std::string empty_thought(const ThinkingTags& tags);
 /// "<｜Assistant｜><think>\n"), at the end where it wrote none (Qwen3), not at all where it closed
 /// the thought itself. For thinking on there is no counterpart: a template that does not open the
 /// thought leaves that to its model.
-std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt,
-                                              const ThinkingTags& tags);
+std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt, const ThinkingTags& tags);
 
 }  // namespace ponder::chat

@@ -22,15 +22,13 @@ constexpr size_t kMaxMessages = 100'000;
 template <class Json>
 class Reader {
  public:
-  Reader(const Json& message, size_t index)
-      : message_(message), where_("messages[" + std::to_string(index) + "]") {}
+  Reader(const Json& message, size_t index) : message_(message), where_("messages[" + std::to_string(index) + "]") {}
 
   Result<Message> read() {
     if (!message_.is_object()) return fail("", "must be an object with role and content");
     Message m;
     PONDER_TRY(m.role, text(message_, "role", "role", true));
-    if (m.role.empty())
-      return fail("role", "is missing; give \"system\", \"user\", \"assistant\" or \"tool\"");
+    if (m.role.empty()) return fail("role", "is missing; give \"system\", \"user\", \"assistant\" or \"tool\"");
     PONDER_TRY(m.content, content());
     for (const char* field : {"reasoning_content", "thinking", "reasoning"}) {
       PONDER_TRY(m.thinking, text(message_, field, field, false));
@@ -52,12 +50,10 @@ class Reader {
   }
 
   // A string field; absent and null are "".
-  Result<std::string> text(const Json& object, const char* key, const std::string& path,
-                           bool required) const {
+  Result<std::string> text(const Json& object, const char* key, const std::string& path, bool required) const {
     const auto it = object.find(key);
     if (it == object.end())
-      return required ? Result<std::string>(fail(path, "is missing"))
-                      : Result<std::string>(std::string());
+      return required ? Result<std::string>(fail(path, "is missing")) : Result<std::string>(std::string());
     if (it->is_null() && !required) return std::string();
     if (!it->is_string()) return fail(path, "must be a string");
     return it->template get<std::string>();
@@ -68,8 +64,7 @@ class Reader {
     if (it == message_.end() || it->is_null()) return std::string();
     if (it->is_string()) return it->template get<std::string>();
     if (!it->is_array())
-      return fail("content",
-                  "must be a string or an array of {\"type\": \"text\", \"text\": ...} parts");
+      return fail("content", "must be a string or an array of {\"type\": \"text\", \"text\": ...} parts");
     std::string joined;
     for (size_t i = 0; i < it->size(); ++i) {
       const Json& part = (*it)[i];
@@ -80,8 +75,7 @@ class Reader {
       }
       if (!part.is_object()) return fail(path, "must be an object with type and text");
       PONDER_TRY(const std::string type, text(part, "type", path + ".type", false));
-      if (type != "text" && type != "input_text" && type != "output_text" &&
-          !(type.empty() && part.contains("text"))) {
+      if (type != "text" && type != "input_text" && type != "output_text" && !(type.empty() && part.contains("text"))) {
         return fail(path + ".type", "is \"" + type + "\"; this model reads text only");
       }
       PONDER_TRY(const std::string piece, text(part, "text", path + ".text", true));
@@ -114,12 +108,10 @@ class Reader {
         call.arguments = arguments->template get<std::string>();
         if (call.arguments.empty()) call.arguments = "{}";
         if (!Json::parse(call.arguments, nullptr, false).is_object()) {
-          return fail(path + ".function.arguments",
-                      "must be an object, or a string that holds a JSON object");
+          return fail(path + ".function.arguments", "must be an object, or a string that holds a JSON object");
         }
       } else {
-        return fail(path + ".function.arguments",
-                    "must be an object, or a string that holds a JSON object");
+        return fail(path + ".function.arguments", "must be an object, or a string that holds a JSON object");
       }
       calls.push_back(std::move(call));
     }
@@ -133,11 +125,9 @@ class Reader {
 template <class Json>
 Result<std::vector<Message>> read_messages(const Json& array) {
   if (!array.is_array())
-    return Error{ErrorCode::invalid_argument,
-                 "messages: must be an array of {\"role\": ..., \"content\": ...}"};
+    return Error{ErrorCode::invalid_argument, "messages: must be an array of {\"role\": ..., \"content\": ...}"};
   if (array.size() > kMaxMessages)
-    return Error{ErrorCode::invalid_argument,
-                 "messages: more than " + std::to_string(kMaxMessages)};
+    return Error{ErrorCode::invalid_argument, "messages: more than " + std::to_string(kMaxMessages)};
   std::vector<Message> messages;
   for (size_t i = 0; i < array.size(); ++i) {
     PONDER_TRY(Message m, Reader<Json>(array[i], i).read());
@@ -153,13 +143,10 @@ Result<Value> tool_calls_value(const std::vector<ToolCall>& calls, const Templat
   for (size_t i = 0; i < calls.size(); ++i) {
     Dict function;
     function.put("name", user_text(calls[i].name));
-    Result<Value> arguments = jinja::from_json(
-        calls[i].arguments.empty() ? "{}" : std::string_view(calls[i].arguments), Origin::user);
-    if (!arguments)
-      return arguments.error().with_context("tool_calls[" + std::to_string(i) +
-                                            "].function.arguments");
-    function.put("arguments",
-                 traits.arguments_as_text ? user_text(calls[i].arguments) : std::move(*arguments));
+    Result<Value> arguments =
+        jinja::from_json(calls[i].arguments.empty() ? "{}" : std::string_view(calls[i].arguments), Origin::user);
+    if (!arguments) return arguments.error().with_context("tool_calls[" + std::to_string(i) + "].function.arguments");
+    function.put("arguments", traits.arguments_as_text ? user_text(calls[i].arguments) : std::move(*arguments));
     Dict call;
     if (!calls[i].id.empty()) call.put("id", user_text(calls[i].id));
     call.put("type", Value::literal("function"));
@@ -171,12 +158,8 @@ Result<Value> tool_calls_value(const std::vector<ToolCall>& calls, const Templat
 
 }  // namespace
 
-Result<std::vector<Message>> messages_from_json(const nlohmann::json& array) {
-  return read_messages(array);
-}
-Result<std::vector<Message>> messages_from_json(const nlohmann::ordered_json& array) {
-  return read_messages(array);
-}
+Result<std::vector<Message>> messages_from_json(const nlohmann::json& array) { return read_messages(array); }
+Result<std::vector<Message>> messages_from_json(const nlohmann::ordered_json& array) { return read_messages(array); }
 
 Result<Value> messages_value(const std::vector<Message>& messages, const TemplateTraits& traits) {
   List list;

@@ -12,8 +12,7 @@ using Json = nlohmann::ordered_json;
 
 Json golden() {
   std::string text;
-  EXPECT_TRUE(test::read_file(
-      std::string(PONDER_SOURCE_DIR) + "/tests/golden/template/published.json", text));
+  EXPECT_TRUE(test::read_file(std::string(PONDER_SOURCE_DIR) + "/tests/golden/template/published.json", text));
   return Json::parse(text, nullptr, false);
 }
 
@@ -24,8 +23,7 @@ RenderInput input_of(const Json& scenario, int64_t date) {
   if (messages) input.messages = *messages;
   if (scenario.contains("tools")) input.tools_json = scenario.at("tools").dump();
   input.add_generation_prompt = scenario.value("add_generation_prompt", true);
-  if (scenario.contains("enable_thinking"))
-    input.enable_thinking = scenario.at("enable_thinking").get<bool>();
+  if (scenario.contains("enable_thinking")) input.enable_thinking = scenario.at("enable_thinking").get<bool>();
   input.bos_token = "<s>";
   input.eos_token = "</s>";
   input.date = date;
@@ -44,15 +42,13 @@ TEST(PublishedTemplates, RenderAsJinja2Does) {
     ASSERT_TRUE(compiled) << name << ": " << compiled.error().message;
     for (const auto& [scenario, expected] : entry.at("cases").items()) {
       SCOPED_TRACE(name + " / " + scenario);
-      const auto result = (*compiled)->render(
-          input_of(all.at("scenarios").at(scenario), all.at("date").get<int64_t>()));
+      const auto result =
+          (*compiled)->render(input_of(all.at("scenarios").at(scenario), all.at("date").get<int64_t>()));
       if (expected.contains("error")) {
         // Python's generators cannot be written as JSON; here they are lists, and such templates
         // work.
-        if (expected.at("error").get<std::string>().find("generator") != std::string::npos)
-          continue;
-        EXPECT_FALSE(result) << "Jinja2 says: " << expected.at("error")
-                             << "\nwe say: " << to_text(*result);
+        if (expected.at("error").get<std::string>().find("generator") != std::string::npos) continue;
+        EXPECT_FALSE(result) << "Jinja2 says: " << expected.at("error") << "\nwe say: " << to_text(*result);
         continue;
       }
       ASSERT_TRUE(result) << result.error().message;
@@ -84,8 +80,7 @@ std::string disguise(const std::string& text) {
 }
 
 bool is_disguised(std::string_view s, size_t i) {
-  return uint8_t(s[i]) == 0xEE && i + 2 < s.size() && uint8_t(s[i + 1]) >= 0x80 &&
-         uint8_t(s[i + 1]) <= 0x83;
+  return uint8_t(s[i]) == 0xEE && i + 2 < s.size() && uint8_t(s[i + 1]) >= 0x80 && uint8_t(s[i + 1]) <= 0x83;
 }
 
 TEST(PublishedTemplates, KnowWhoWroteEveryCharacter) {
@@ -95,8 +90,7 @@ TEST(PublishedTemplates, KnowWhoWroteEveryCharacter) {
     const std::string source = test::template_source(name);
     const auto compiled = Template::compile(source);
     ASSERT_TRUE(compiled) << name;
-    for (const char* scenario :
-         {"system", "history_thought", "tools_call", "tools_reply", "tools_two_calls"}) {
+    for (const char* scenario : {"system", "history_thought", "tools_call", "tools_reply", "tools_two_calls"}) {
       SCOPED_TRACE(name + " / " + scenario);
       RenderInput input = input_of(all.at("scenarios").at(scenario), 0);
       for (Message& m : input.messages) {
@@ -112,8 +106,7 @@ TEST(PublishedTemplates, KnowWhoWroteEveryCharacter) {
       bool last = false, first = true;
       for (const tokenizer::Segment& s : *result) {
         ASSERT_FALSE(s.text.empty());
-        ASSERT_TRUE(first || s.from_template != last)
-            << "neighbours of the same kind are one segment";
+        ASSERT_TRUE(first || s.from_template != last) << "neighbours of the same kind are one segment";
         first = false;
         last = s.from_template;
         for (size_t i = 0; i < s.text.size(); ++i) {

@@ -28,14 +28,10 @@ size_t partial_match(std::string_view text, std::string_view tag) {
 struct ThinkingSplitter::State {
   enum class Phase { before, thought, answer };
 
-  State(std::shared_ptr<const tokenizer::Tokenizer> t, std::optional<ThinkingTags> g,
-        bool starts_inside)
+  State(std::shared_ptr<const tokenizer::Tokenizer> t, std::optional<ThinkingTags> g, bool starts_inside)
       : tokenizer(t), decoder(std::move(t)) {
     if (g && !g->close.empty() && !g->close_text.empty()) tags = std::move(*g);
-    if (tags)
-      phase = starts_inside             ? Phase::thought
-              : tags->open_text.empty() ? Phase::answer
-                                        : Phase::before;
+    if (tags) phase = starts_inside ? Phase::thought : tags->open_text.empty() ? Phase::answer : Phase::before;
     drop_newlines = phase == Phase::thought;
   }
 
@@ -53,9 +49,7 @@ struct ThinkingSplitter::State {
   std::vector<SplitPiece> out;
 
   Channel channel() const { return phase == Phase::thought ? Channel::thinking : Channel::content; }
-  bool by_id(const std::vector<TokenId>& tag, TokenId id) const {
-    return tag.size() == 1 && tag[0] == id;
-  }
+  bool by_id(const std::vector<TokenId>& tag, TokenId id) const { return tag.size() == 1 && tag[0] == id; }
 
   void emit(std::string text) {
     if (text.empty()) return;
@@ -80,8 +74,7 @@ struct ThinkingSplitter::State {
   // counted.
   void remove_tag(size_t n) {
     pending.erase(0, n);
-    size_t start =
-        0;  // of the first token: it may have begun before the tag, which does not matter
+    size_t start = 0;  // of the first token: it may have begun before the tag, which does not matter
     while (!token_ends.empty() && start < n) {
       start = token_ends.front();
       token_ends.pop_front();
@@ -123,10 +116,8 @@ struct ThinkingSplitter::State {
 
   // True when the phase changed and what is pending must be looked at again.
   bool advance_before() {
-    const size_t white =
-        size_t(std::find_if_not(pending.begin(), pending.end(), is_white) - pending.begin());
-    if (white == pending.size())
-      return false;  // tokens without text count when what they stand before is known
+    const size_t white = size_t(std::find_if_not(pending.begin(), pending.end(), is_white) - pending.begin());
+    if (white == pending.size()) return false;  // tokens without text count when what they stand before is known
     const std::string_view rest = std::string_view(pending).substr(white);
     if (tags->open.size() > 1) {
       const std::string_view tag = tags->open_text;
@@ -178,10 +169,8 @@ ThinkingSplitter& ThinkingSplitter::operator=(ThinkingSplitter&&) noexcept = def
 std::vector<SplitPiece> ThinkingSplitter::push(TokenId id) {
   State& s = *state_;
   s.out.clear();
-  const bool opens = s.tags && s.by_id(s.tags->open, id),
-             closes = s.tags && s.by_id(s.tags->close, id);
-  const bool blank =
-      s.phase == State::Phase::before && std::all_of(s.pending.begin(), s.pending.end(), is_white);
+  const bool opens = s.tags && s.by_id(s.tags->open, id), closes = s.tags && s.by_id(s.tags->close, id);
+  const bool blank = s.phase == State::Phase::before && std::all_of(s.pending.begin(), s.pending.end(), is_white);
   if (opens && blank) {
     s.open_thought();
   } else if (closes && s.phase == State::Phase::thought) {
@@ -216,8 +205,7 @@ int ThinkingSplitter::thinking_tokens() const {
   // Held newlines are of the thought whatever follows; a possible beginning of a spelled-out tag is
   // not counted yet.
   const size_t certain =
-      s.pending.size() -
-      (s.tags->close.size() > 1 ? partial_match(s.pending, s.tags->close_text) : 0);
+      s.pending.size() - (s.tags->close.size() > 1 ? partial_match(s.pending, s.tags->close_text) : 0);
   for (const size_t end : s.token_ends) n += end <= certain;
   return n;
 }

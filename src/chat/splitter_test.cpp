@@ -28,8 +28,7 @@ class FakeTokenizer : public tokenizer::Tokenizer {
   std::string_view piece(TokenId id, bool render_control) const override {
     if (id >= 0 && id < 256) return bytes_[size_t(id)];
     if (id < 256 || size_t(id - 256) >= extra_.size()) return {};
-    return kind(id) == tokenizer::TokenKind::control && !render_control ? std::string_view()
-                                                                        : extra_[size_t(id - 256)];
+    return kind(id) == tokenizer::TokenKind::control && !render_control ? std::string_view() : extra_[size_t(id - 256)];
   }
   int vocab_size() const override { return 256 + int(extra_.size()); }
   tokenizer::TokenKind kind(TokenId id) const override {
@@ -66,12 +65,12 @@ struct Split {
 };
 
 std::ostream& operator<<(std::ostream& out, const Split& s) {
-  return out << "thinking \"" << s.thinking << "\" (" << s.thinking_tokens << "), content \""
-             << s.content << "\" (" << s.answer_tokens << ")";
+  return out << "thinking \"" << s.thinking << "\" (" << s.thinking_tokens << "), content \"" << s.content << "\" ("
+             << s.answer_tokens << ")";
 }
 
-Split run(const std::shared_ptr<const tokenizer::Tokenizer>& tokenizer,
-          const std::optional<ThinkingTags>& tags, bool inside, const std::vector<TokenId>& ids) {
+Split run(const std::shared_ptr<const tokenizer::Tokenizer>& tokenizer, const std::optional<ThinkingTags>& tags,
+          bool inside, const std::vector<TokenId>& ids) {
   ThinkingSplitter splitter(tokenizer, tags, inside);
   Split split;
   const auto take = [&](const std::vector<SplitPiece>& pieces) {
@@ -103,9 +102,7 @@ struct Single {
     for (const char c : text) out.push_back(c == '{' ? 256 : c == '}' ? 257 : TokenId(uint8_t(c)));
     return out;
   }
-  Split run(std::string_view text, bool inside) const {
-    return chat::run(tokenizer, tags, inside, ids(text));
-  }
+  Split run(std::string_view text, bool inside) const { return chat::run(tokenizer, tags, inside, ids(text)); }
 };
 
 TEST(ThinkingSplitter, TagsOfOneToken) {
@@ -116,18 +113,14 @@ TEST(ThinkingSplitter, TagsOfOneToken) {
   EXPECT_EQ(s.run("ab}c", true), (Split{"ab", "c", 2, 1}));
   EXPECT_EQ(s.run("}c", true), (Split{"", "c", 0, 1}));
   EXPECT_EQ(s.run("\n}\n\nc", true), (Split{"", "c", 1, 3}));
-  EXPECT_EQ(s.run("a\nb\n", true), (Split{"a\nb\n", "", 4, 0}))
-      << "unfinished: nothing to drop newlines for";
+  EXPECT_EQ(s.run("a\nb\n", true), (Split{"a\nb\n", "", 4, 0})) << "unfinished: nothing to drop newlines for";
   EXPECT_EQ(s.run("abc", false), (Split{"", "abc", 0, 3})) << "no thought";
   EXPECT_EQ(s.run(" \n{a}b", false), (Split{"a", "b", 3, 1})) << "white space before the tag";
   EXPECT_EQ(s.run(" \nb", false), (Split{"", " \nb", 0, 3})) << "white space before an answer";
-  EXPECT_EQ(s.run("a} x {b} c", true), (Split{"a", " x <think>b</think> c", 1, 8}))
-      << "a second thought is content";
-  EXPECT_EQ(s.run("a{b}c", true), (Split{"a<think>b", "c", 3, 1}))
-      << "an opening tag inside is text";
+  EXPECT_EQ(s.run("a} x {b} c", true), (Split{"a", " x <think>b</think> c", 1, 8})) << "a second thought is content";
+  EXPECT_EQ(s.run("a{b}c", true), (Split{"a<think>b", "c", 3, 1})) << "an opening tag inside is text";
   EXPECT_EQ(s.run("x{b}c", false), (Split{"", "x<think>b</think>c", 0, 5})) << "not at the start";
-  EXPECT_EQ(s.run("a</think>b}c", true), (Split{"a</think>b", "c", 10, 1}))
-      << "spelled out it is text";
+  EXPECT_EQ(s.run("a</think>b}c", true), (Split{"a</think>b", "c", 10, 1})) << "spelled out it is text";
   EXPECT_EQ(s.run("  a  } b", true), (Split{"  a  ", " b", 5, 2})) << "only newlines are dropped";
   EXPECT_EQ(s.run("", true), (Split{}));
   EXPECT_EQ(chat::run(s.tokenizer, std::nullopt, true, s.ids("a{b}")), (Split{"", "ab", 0, 4}))
@@ -170,9 +163,7 @@ TEST(ThinkingSplitter, PiecesAreWholeCharacters) {
 // What the rules in chat.h say, read off the whole text.
 Split reference(std::string text, bool inside, const std::string& open, const std::string& close) {
   Split split;
-  const auto drop_front = [](std::string& s) {
-    s.erase(0, std::min(s.find_first_not_of('\n'), s.size()));
-  };
+  const auto drop_front = [](std::string& s) { s.erase(0, std::min(s.find_first_not_of('\n'), s.size())); };
   if (!inside) {
     const size_t start = text.find_first_not_of(" \t\r\n");
     if (start == text.npos || text.compare(start, open.size(), open) != 0) {
@@ -193,9 +184,8 @@ Split reference(std::string text, bool inside, const std::string& open, const st
 
 // The vocabulary has to spell the tags; texts of the tags' own letters, cut in every way.
 TEST(ThinkingSplitter, SpelledTagsWhereverTheModelCuts) {
-  const std::vector<std::string> words = {"<",        "/",       "think", ">",    "\n",
-                                          "</think>", "<think>", "</",    "a",    " ",
-                                          "</thin",   "thi",     "é",     ">\n\n"};
+  const std::vector<std::string> words = {"<",  "/", "think", ">",      "\n",  "</think>", "<think>",
+                                          "</", "a", " ",     "</thin", "thi", "é",        ">\n\n"};
   const auto byte_tokenizer = std::make_shared<FakeTokenizer>(std::vector<std::string>{});
   const ThinkingTags tags = *find_thinking_tags(*compile(kTemplate), *byte_tokenizer);
   ASSERT_EQ(tags.close.size(), 8u);
@@ -232,22 +222,19 @@ TEST(ThinkingSplitter, SpelledTagsWhereverTheModelCuts) {
     // Tokens: all of them, but those with a byte of a tag.
     ASSERT_LE(got.thinking_tokens + got.answer_tokens, int(ids.size()));
     if (expected.content == text) ASSERT_EQ(got.answer_tokens, int(ids.size()));
-    if (inside && text.find("</think>") == text.npos)
-      ASSERT_EQ(got.thinking_tokens, int(ids.size()));
+    if (inside && text.find("</think>") == text.npos) ASSERT_EQ(got.thinking_tokens, int(ids.size()));
   }
   EXPECT_GT(thoughts, 5'000);
 }
 
 TEST(ThinkingSplitter, SpelledTagsCountExactly) {
-  const auto t =
-      std::make_shared<FakeTokenizer>(std::vector<std::string>{"x</", "think", ">\n\n", "Hi"});
+  const auto t = std::make_shared<FakeTokenizer>(std::vector<std::string>{"x</", "think", ">\n\n", "Hi"});
   const ThinkingTags tags = *find_thinking_tags(*compile(kTemplate), *t);
   EXPECT_EQ(run(t, tags, true, {'a', 'b', 256, 257, 258, 259}), (Split{"abx", "Hi", 2, 1}))
       << "tokens with a byte of the tag do not count";
   EXPECT_EQ(run(t, tags, true, {'a', 256, 257, 'y', 259}), (Split{"ax</thinkyHi", "", 5, 0}))
       << "a partial tag is text";
-  EXPECT_EQ(run(t, tags, true, {'a', 256, 257}), (Split{"ax</think", "", 3, 0}))
-      << "and so at the end";
+  EXPECT_EQ(run(t, tags, true, {'a', 256, 257}), (Split{"ax</think", "", 3, 0})) << "and so at the end";
 }
 
 TEST(ThinkingTags, NeedATemplateThatThinks) {
@@ -270,8 +257,7 @@ TEST(ThinkingTags, EndsInsideThought) {
   EXPECT_TRUE(ends_inside_thought({{"Hi", false}, {"<A><think>", true}}, s.tags));
   EXPECT_FALSE(ends_inside_thought({{"<A>", true}}, s.tags));
   EXPECT_FALSE(ends_inside_thought({{"<A><think>\n\n</think>\n\n", true}}, s.tags));
-  EXPECT_FALSE(ends_inside_thought({{"<A>", true}, {"<think>", false}}, s.tags))
-      << "typed by the user";
+  EXPECT_FALSE(ends_inside_thought({{"<A>", true}, {"<think>", false}}, s.tags)) << "typed by the user";
   EXPECT_FALSE(ends_inside_thought({{"<A>", true}, {"<thi", false}, {"nk>", true}}, s.tags));
   EXPECT_FALSE(ends_inside_thought({}, s.tags));
 }
@@ -280,11 +266,9 @@ TEST(ThinkingTags, CloseThought) {
   const Single s;
   const std::string empty = "<think>\n\n</think>\n\n";
   EXPECT_EQ(empty_thought(s.tags), empty);
-  EXPECT_EQ(to_text(close_thought({{"Hi", false}, {"<A><think>\n", true}}, s.tags)),
-            "Hi<A>" + empty);
+  EXPECT_EQ(to_text(close_thought({{"Hi", false}, {"<A><think>\n", true}}, s.tags)), "Hi<A>" + empty);
   EXPECT_EQ(to_text(close_thought({{"<A>\n", true}}, s.tags)), "<A>\n" + empty);
-  EXPECT_EQ(to_text(close_thought({{"<A>\n" + empty, true}}, s.tags)), "<A>\n" + empty)
-      << "once is enough";
+  EXPECT_EQ(to_text(close_thought({{"<A>\n" + empty, true}}, s.tags)), "<A>\n" + empty) << "once is enough";
   const Segments closed = close_thought({{"<A>", true}, {"<think>", false}}, s.tags);
   EXPECT_EQ(to_text(closed), "<A><think>" + empty);
   EXPECT_TRUE(closed.back().from_template);
@@ -300,10 +284,8 @@ TEST(BuiltinTemplate, ByVocabulary) {
   };
   EXPECT_EQ(pick({"<|im_start|>", "<|im_end|>"}), "chatml");
   EXPECT_EQ(pick({"<|start_header_id|>", "<|eot_id|>"}), "llama3");
-  EXPECT_EQ(
-      pick({"<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<|im_start|>", "<|im_end|>"},
-           "qwen2"),
-      "deepseek-r1");
+  EXPECT_EQ(pick({"<｜User｜>", "<｜Assistant｜>", "<think>", "</think>", "<|im_start|>", "<|im_end|>"}, "qwen2"),
+            "deepseek-r1");
   EXPECT_EQ(pick({"[INST]", "[/INST]"}), "mistral");
   EXPECT_EQ(pick({"<｜begin▁of▁sentence｜>"}, "deepseek2"), "deepseek");
   EXPECT_NE(pick({}).find("TEMPLATE in a Modelfile"), std::string::npos);

@@ -91,15 +91,13 @@ class JinjaTemplate : public Template {
     probe();
   }
 
-  Result<std::vector<tokenizer::Segment>> render(const RenderInput& input,
-                                                 const RenderLimits& limits) const override {
+  Result<std::vector<tokenizer::Segment>> render(const RenderInput& input, const RenderLimits& limits) const override {
     int64_t now = 0;
     if (input.date) {
       now = *input.date;
     } else {
       using std::chrono::system_clock;
-      now = std::chrono::duration_cast<std::chrono::seconds>(system_clock::now().time_since_epoch())
-                .count();
+      now = std::chrono::duration_cast<std::chrono::seconds>(system_clock::now().time_since_epoch()).count();
     }
     Evaluator evaluator(*program_, limits, now);
     PONDER_TRY(Value messages, messages_value(input.messages, traits_));
@@ -119,8 +117,7 @@ class JinjaTemplate : public Template {
     evaluator.set("eos_token", Value::literal(utf8::sanitize(input.eos_token)));
     if (input.enable_thinking) {
       evaluator.set("enable_thinking", *input.enable_thinking);
-      if (!traits_.reads_enable_thinking && traits_.reads_thinking)
-        evaluator.set("thinking", *input.enable_thinking);
+      if (!traits_.reads_enable_thinking && traits_.reads_thinking) evaluator.set("thinking", *input.enable_thinking);
     }
     for (const auto& [name, json] : input.variables) {
       Result<Value> value = from_json(json, Origin::user);
@@ -133,9 +130,7 @@ class JinjaTemplate : public Template {
 
   const std::string& source() const override { return source_; }
   bool supports_tools() const override { return supports_tools_; }
-  bool reads_enable_thinking() const override {
-    return traits_.reads_enable_thinking || traits_.reads_thinking;
-  }
+  bool reads_enable_thinking() const override { return traits_.reads_enable_thinking || traits_.reads_thinking; }
 
  private:
   std::optional<std::string> tried(const RenderInput& input) const {
@@ -180,8 +175,7 @@ class JinjaTemplate : public Template {
         traits_.arguments_as_text = as_text;
         traits_.none_content = none;
         const auto shown = tried(input);
-        if (shown && shown->find("zq_called") != std::string::npos &&
-            shown->find("zq_value") != std::string::npos)
+        if (shown && shown->find("zq_called") != std::string::npos && shown->find("zq_value") != std::string::npos)
           return;
       }
     }
@@ -197,11 +191,9 @@ class JinjaTemplate : public Template {
 }  // namespace
 
 Result<std::shared_ptr<const Template>> Template::compile(std::string_view source) {
-  if (source.size() > kMaxSource)
-    return Error{ErrorCode::invalid_file, "the chat template is larger than 1 MiB"};
+  if (source.size() > kMaxSource) return Error{ErrorCode::invalid_file, "the chat template is larger than 1 MiB"};
   PONDER_TRY(std::shared_ptr<const Program> program, parse(source));
-  return std::shared_ptr<const Template>(
-      std::make_shared<JinjaTemplate>(std::string(source), std::move(program)));
+  return std::shared_ptr<const Template>(std::make_shared<JinjaTemplate>(std::string(source), std::move(program)));
 }
 
 std::string to_text(const std::vector<tokenizer::Segment>& segments) {

@@ -23,7 +23,6 @@ struct TemplateTraits {
 };
 
 /// The list `messages`. Everything in it is the user's text. Errors name the message.
-Result<jinja::Value> messages_value(const std::vector<Message>& messages,
-                                    const TemplateTraits& traits);
+Result<jinja::Value> messages_value(const std::vector<Message>& messages, const TemplateTraits& traits);
 
 }  // namespace ponder::chat

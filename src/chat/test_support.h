@@ -19,9 +19,8 @@ namespace ponder::chat::test {
 inline std::string cache_file(const std::string& name) {
   const char* folder = std::getenv("PONDER_MODEL_CACHE");
   const char* home = std::getenv("HOME");
-  return (folder != nullptr && *folder != '\0'
-              ? std::string(folder)
-              : std::string(home != nullptr ? home : "") + "/.cache/ponder-tests") +
+  return (folder != nullptr && *folder != '\0' ? std::string(folder)
+                                               : std::string(home != nullptr ? home : "") + "/.cache/ponder-tests") +
          "/" + name;
 }
 

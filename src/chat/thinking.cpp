@@ -22,8 +22,7 @@ constexpr Marks kMarks[] = {{"<think>", "</think>"},
                             {"<thinking>", "</thinking>"},
                             {"<thought>", "</thought>"}};
 
-std::vector<tokenizer::TokenId> ids_of(std::string_view mark,
-                                       const tokenizer::Tokenizer& vocabulary) {
+std::vector<tokenizer::TokenId> ids_of(std::string_view mark, const tokenizer::Tokenizer& vocabulary) {
   if (const auto id = vocabulary.find(mark)) return {*id};
   const tokenizer::Segment segment{std::string(mark), true};
   return vocabulary.encode(std::span(&segment, 1), {});
@@ -47,8 +46,7 @@ bool ends_with_mark(const std::vector<tokenizer::Segment>& prompt, std::string_v
     if (!s->from_template && !white) break;
     tail.insert(0, s->text);
     if (trimmed_size(tail) >= mark.size()) {
-      return s->from_template &&
-             std::string_view(tail).substr(0, trimmed_size(tail)).ends_with(mark);
+      return s->from_template && std::string_view(tail).substr(0, trimmed_size(tail)).ends_with(mark);
     }
   }
   return false;
@@ -73,22 +71,18 @@ void append_template(std::vector<tokenizer::Segment>& prompt, std::string_view t
 
 }  // namespace
 
-std::optional<ThinkingTags> find_thinking_tags(const Template& chat_template,
-                                               const tokenizer::Tokenizer& vocabulary) {
+std::optional<ThinkingTags> find_thinking_tags(const Template& chat_template, const tokenizer::Tokenizer& vocabulary) {
   for (const Marks& marks : kMarks) {
     // Either will do: some templates only open the thought, others only cut it out of earlier
     // answers.
     const std::string& source = chat_template.source();
-    if (source.find(marks.open) == std::string::npos &&
-        source.find(marks.close) == std::string::npos)
-      continue;
+    if (source.find(marks.open) == std::string::npos && source.find(marks.close) == std::string::npos) continue;
     ThinkingTags tags;
     tags.open_text = marks.open;
     tags.close_text = marks.close;
     tags.open = ids_of(marks.open, vocabulary);
     tags.close = ids_of(marks.close, vocabulary);
-    if (tags.open.empty() || tags.close.empty())
-      continue;  // this vocabulary cannot even spell them
+    if (tags.open.empty() || tags.close.empty()) continue;  // this vocabulary cannot even spell them
     return tags;
   }
   return std::nullopt;
@@ -98,12 +92,9 @@ bool ends_inside_thought(const std::vector<tokenizer::Segment>& prompt, const Th
   return ends_with_mark(prompt, tags.open_text);
 }
 
-std::string empty_thought(const ThinkingTags& tags) {
-  return tags.open_text + "\n\n" + tags.close_text + "\n\n";
-}
+std::string empty_thought(const ThinkingTags& tags) { return tags.open_text + "\n\n" + tags.close_text + "\n\n"; }
 
-std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt,
-                                              const ThinkingTags& tags) {
+std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt, const ThinkingTags& tags) {
   if (ends_with_mark(prompt, tags.close_text)) return prompt;  // the template did it
   if (ends_with_mark(prompt, tags.open_text)) {
     drop_white_end(prompt);

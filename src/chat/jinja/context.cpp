@@ -10,18 +10,14 @@ constexpr uint64_t kMaxWeight = uint64_t(64) << 20;
 
 Result<Value> checked(Context& context, Value value, uint64_t bytes) {
   PONDER_CHECK_OK(context.charge_bytes(bytes));
-  if (depth_of(value) > kMaxNesting)
-    return Error{ErrorCode::out_of_range, "a value is nested too deep"};
-  if (weight_of(value) > kMaxWeight)
-    return Error{ErrorCode::out_of_range, "a value grows too large"};
+  if (depth_of(value) > kMaxNesting) return Error{ErrorCode::out_of_range, "a value is nested too deep"};
+  if (weight_of(value) > kMaxWeight) return Error{ErrorCode::out_of_range, "a value grows too large"};
   return value;
 }
 
 }  // namespace
 
-Error bad_argument(std::string message) {
-  return Error{ErrorCode::invalid_argument, std::move(message)};
-}
+Error bad_argument(std::string message) { return Error{ErrorCode::invalid_argument, std::move(message)}; }
 
 Result<Value> Context::make(List list) {
   const uint64_t bytes = 32 + list.items.size() * sizeof(Value);
@@ -46,23 +42,24 @@ Result<void> TextBuilder::append(std::string_view bytes, Origin origin) {
 
 Result<void> TextBuilder::append(const Text& text, size_t begin, size_t end) {
   if (begin >= end) return {};
-  PONDER_CHECK_OK(
-      context_.charge_bytes(end - begin == text.size() ? text.cost() : (end - begin) * 2));
+  PONDER_CHECK_OK(context_.charge_bytes(end - begin == text.size() ? text.cost() : (end - begin) * 2));
   text_.append(text, begin, end);
   return {};
 }
 
 Result<void> TextBuilder::repeat(const Text& text, uint64_t count) {
-  for (uint64_t i = 0; i < count && !text.empty(); ++i) PONDER_CHECK_OK(append(text));
+  if (text.empty()) return {};
+  // Asked for in advance, so that a count of billions is refused at once.
+  PONDER_CHECK_OK(context_.charge_bytes(count > UINT32_MAX ? UINT64_MAX : count * text.cost()));
+  for (uint64_t i = 0; i < count; ++i) text_.append(text);
   return {};
 }
 
-Result<std::vector<const Value*>> bind(const CallArgs& args,
-                                       std::initializer_list<std::string_view> parameters) {
+Result<std::vector<const Value*>> bind(const CallArgs& args, std::initializer_list<std::string_view> parameters) {
   std::vector<const Value*> result(parameters.size(), nullptr);
   if (args.positional.size() > parameters.size()) {
-    return bad_argument("takes at most " + std::to_string(parameters.size()) +
-                        " argument(s), got " + std::to_string(args.positional.size()));
+    return bad_argument("takes at most " + std::to_string(parameters.size()) + " argument(s), got " +
+                        std::to_string(args.positional.size()));
   }
   for (size_t i = 0; i < args.positional.size(); ++i) result[i] = &args.positional[i];
   for (const auto& [name, value] : args.named) {
@@ -78,8 +75,7 @@ Result<std::vector<const Value*>> bind(const CallArgs& args,
 Result<int64_t> to_int(const Value& value, std::string_view what) {
   if (value.is_integral()) return value.as_int();
   if (value.is_undefined()) return bad_argument(value.undefined_message());
-  return bad_argument(std::string(what) + " must be a whole number, not " +
-                      std::string(value.type_name()));
+  return bad_argument(std::string(what) + " must be a whole number, not " + std::string(value.type_name()));
 }
 
 Result<Text> text_of(Context& context, const Value& value) {

@@ -64,8 +64,7 @@ Error bad_argument(std::string message);
 
 /// Arguments sorted to the named parameters; null where none was given. Errors on unknown names and
 /// too many.
-Result<std::vector<const Value*>> bind(const CallArgs& args,
-                                       std::initializer_list<std::string_view> parameters);
+Result<std::vector<const Value*>> bind(const CallArgs& args, std::initializer_list<std::string_view> parameters);
 /// The value as a whole number, or an Error that names `what`.
 Result<int64_t> to_int(const Value& value, std::string_view what);
 
@@ -76,8 +75,7 @@ Test find_test(std::string_view name);
 
 /// A Python method of a string, list or dict. `has_method` also knows the ones that are refused.
 bool has_method(const Value& subject, std::string_view name);
-Result<Value> call_method(Context& context, const Value& subject, std::string_view name,
-                          const CallArgs& args);
+Result<Value> call_method(Context& context, const Value& subject, std::string_view name, const CallArgs& args);
 
 struct Function : Object {
   using Body = Result<Value> (*)(Context&, const CallArgs&);

@@ -36,8 +36,7 @@ Evaluator::Evaluator(const Program& program, const RenderLimits& limits, int64_t
 
 void Evaluator::set(std::string_view name, Value value) {
   const int symbol = program_.find(name);
-  if (symbol >= 0)
-    root_.set(symbol, std::move(value));  // a name the template never reads needs no value
+  if (symbol >= 0) root_.set(symbol, std::move(value));  // a name the template never reads needs no value
 }
 
 Result<Text> Evaluator::run() {
@@ -50,8 +49,8 @@ Result<Text> Evaluator::run() {
 Result<void> Evaluator::charge_steps(uint64_t steps) {
   steps_ += std::min(steps, limits_.max_steps + 1);
   if (steps_ > limits_.max_steps) {
-    return Error{ErrorCode::out_of_range, "the template runs too long (more than " +
-                                              std::to_string(limits_.max_steps) + " steps)"};
+    return Error{ErrorCode::out_of_range,
+                 "the template runs too long (more than " + std::to_string(limits_.max_steps) + " steps)"};
   }
   return {};
 }
@@ -59,13 +58,12 @@ Result<void> Evaluator::charge_steps(uint64_t steps) {
 // Everything a rendering ever makes counts, alive or not: that bounds both memory and time. Real
 // templates make each byte of the prompt a handful of times.
 Result<void> Evaluator::charge_bytes(uint64_t bytes) {
-  const uint64_t limit = limits_.max_output > UINT64_MAX / 8
-                             ? UINT64_MAX / 2
-                             : limits_.max_output * 4 + (uint64_t(1) << 20);
+  const uint64_t limit =
+      limits_.max_output > UINT64_MAX / 8 ? UINT64_MAX / 2 : limits_.max_output * 4 + (uint64_t(1) << 20);
   bytes_ += std::min(bytes, limit + 1);
   if (bytes_ > limit)
-    return Error{ErrorCode::out_of_range, "the template makes too much text (limit " +
-                                              std::to_string(limits_.max_output) + " bytes)"};
+    return Error{ErrorCode::out_of_range,
+                 "the template makes too much text (limit " + std::to_string(limits_.max_output) + " bytes)"};
   return {};
 }
 
@@ -105,8 +103,8 @@ Result<void> Evaluator::write(Text& out, const Text& text) {
 
 Result<void> Evaluator::check_depth() {
   if (depth_ > limits_.max_depth) {
-    return Error{ErrorCode::out_of_range, "the template nests too deep (more than " +
-                                              std::to_string(limits_.max_depth) + " levels)"};
+    return Error{ErrorCode::out_of_range,
+                 "the template nests too deep (more than " + std::to_string(limits_.max_depth) + " levels)"};
   }
   return {};
 }
@@ -217,8 +215,7 @@ Result<void> Evaluator::assign(const Target& target, const Value& value, Scope& 
       return bad_argument("cannot unpack " + std::to_string(items->items.size()) + " values into " +
                           std::to_string(target.several.size()) + " names");
     }
-    for (size_t i = 0; i < items->items.size(); ++i)
-      PONDER_CHECK_OK(assign(target.several[i], items->items[i], scope));
+    for (size_t i = 0; i < items->items.size(); ++i) PONDER_CHECK_OK(assign(target.several[i], items->items[i], scope));
     return {};
   }
   if (target.attribute.empty()) {

@@ -11,8 +11,7 @@ namespace ponder::chat::jinja {
 
 Result<Value> Evaluator::filter(std::string_view name, const Value& subject, CallArgs args) {
   const Filter f = find_filter(name);
-  if (f == nullptr)
-    return Error{ErrorCode::unsupported, "there is no filter named '" + std::string(name) + "'"};
+  if (f == nullptr) return Error{ErrorCode::unsupported, "there is no filter named '" + std::string(name) + "'"};
   PONDER_CHECK_OK(charge_steps(1 + (subject.is_string() ? subject.as_text().size() / 256 : 0)));
   Result<Value> result = f(*this, subject, args);
   if (result.ok() || located_ || result.error().code == ErrorCode::out_of_range) return result;
@@ -21,8 +20,7 @@ Result<Value> Evaluator::filter(std::string_view name, const Value& subject, Cal
 
 Result<bool> Evaluator::test(std::string_view name, const Value& subject, CallArgs args) {
   const Test t = find_test(name);
-  if (t == nullptr)
-    return Error{ErrorCode::unsupported, "there is no test named '" + std::string(name) + "'"};
+  if (t == nullptr) return Error{ErrorCode::unsupported, "there is no test named '" + std::string(name) + "'"};
   PONDER_CHECK_OK(charge_steps(1));
   Result<bool> result = t(*this, subject, args);
   if (result.ok() || result.error().code == ErrorCode::out_of_range) return result;
@@ -57,8 +55,7 @@ Result<Value> Evaluator::attribute(const Value& subject, std::string_view name) 
       if (const Value* value = ns->find(name)) return *value;
     } else if (auto* loop = dynamic_cast<Loop*>(object)) {
       return loop_attribute(*loop, name);
-    } else if (auto* cycler = dynamic_cast<Cycler*>(object);
-               cycler != nullptr && name == "current") {
+    } else if (auto* cycler = dynamic_cast<Cycler*>(object); cycler != nullptr && name == "current") {
       return cycler->items[cycler->position];
     } else if (auto* macro = dynamic_cast<Macro*>(object); macro != nullptr && name == "name") {
       return Value::literal(macro->statement->text);
@@ -72,8 +69,7 @@ Result<Value> Evaluator::attribute(const Value& subject, std::string_view name) 
   } else if (subject.is_dict()) {
     if (const Value* value = subject.as_dict().find(name)) return *value;
   }
-  return Value::undefined("a " + std::string(subject.type_name()) + " has no attribute '" +
-                          std::string(name) + "'");
+  return Value::undefined("a " + std::string(subject.type_name()) + " has no attribute '" + std::string(name) + "'");
 }
 
 Result<Value> Evaluator::item(const Value& subject, const Value& key) {
@@ -95,13 +91,11 @@ Result<Value> Evaluator::item(const Value& subject, const Value& key) {
     }
   }
   if (key.is_string()) {
-    if (!subject.is_dict() || has_method(subject, key.as_view()))
-      return attribute(subject, key.as_view());
+    if (!subject.is_dict() || has_method(subject, key.as_view())) return attribute(subject, key.as_view());
     return Value::undefined("a dict has no item '" + std::string(key.as_view()) + "'");
   }
   if (key.is_undefined()) return Value::undefined(key.undefined_message());
-  return Value::undefined("a " + std::string(subject.type_name()) + " has no item " +
-                          to_text(key).bytes());
+  return Value::undefined("a " + std::string(subject.type_name()) + " has no item " + to_text(key).bytes());
 }
 
 Result<Value> Evaluator::eval_call(const Expr& e, Scope& scope, const Value* caller) {
@@ -139,13 +133,11 @@ Result<Value> Evaluator::eval_call(const Expr& e, Scope& scope, const Value* cal
 }
 
 Result<Value> Evaluator::call(const Value& callee, CallArgs args) {
-  if (callee.is_undefined())
-    return bad_argument(callee.undefined_message() + " and cannot be called");
+  if (callee.is_undefined()) return bad_argument(callee.undefined_message() + " and cannot be called");
   Object* object = callee.is_object() ? callee.as_object() : nullptr;
   if (auto* macro = dynamic_cast<Macro*>(object)) return call_macro(*macro, std::move(args));
   if (auto* function = dynamic_cast<Function*>(object)) return function->body(*this, args);
-  if (auto* method = dynamic_cast<BoundMethod*>(object))
-    return call_method(*this, method->self, method->name, args);
+  if (auto* method = dynamic_cast<BoundMethod*>(object)) return call_method(*this, method->self, method->name, args);
   if (auto* joiner = dynamic_cast<Joiner*>(object)) {
     const bool first = !std::exchange(joiner->used, true);
     return first ? Value::literal("") : joiner->separator;
@@ -159,12 +151,10 @@ Result<Value> Evaluator::call_macro(const Macro& macro, CallArgs args) {
   Scope* scope = open_scope(macro.scope);
   if (args.positional.size() > s.parameters.size()) {
     if (varargs_symbol_ < 0)
-      return bad_argument(name + " takes at most " + std::to_string(s.parameters.size()) +
-                          " argument(s)");
+      return bad_argument(name + " takes at most " + std::to_string(s.parameters.size()) + " argument(s)");
     List rest;
     rest.is_tuple = true;
-    rest.items.assign(args.positional.begin() + int64_t(s.parameters.size()),
-                      args.positional.end());
+    rest.items.assign(args.positional.begin() + int64_t(s.parameters.size()), args.positional.end());
     args.positional.resize(s.parameters.size());
     PONDER_TRY(Value value, make(std::move(rest)));
     scope->set(varargs_symbol_, std::move(value));
@@ -175,14 +165,12 @@ Result<Value> Evaluator::call_macro(const Macro& macro, CallArgs args) {
   }
   Dict extra;
   bool has_caller = false;
-  for (size_t i = 0; i < args.positional.size(); ++i)
-    scope->set(s.parameters[i].symbol, args.positional[i]);
+  for (size_t i = 0; i < args.positional.size(); ++i) scope->set(s.parameters[i].symbol, args.positional[i]);
   for (auto& [key, value] : args.named) {
     size_t i = 0;
     while (i < s.parameters.size() && s.parameters[i].name != key) ++i;
     if (i < s.parameters.size()) {
-      if (i < args.positional.size())
-        return bad_argument(name + " got the argument '" + key + "' twice");
+      if (i < args.positional.size()) return bad_argument(name + " got the argument '" + key + "' twice");
       scope->set(s.parameters[i].symbol, std::move(value));
     } else if (key == "caller") {
       has_caller = true;
@@ -198,8 +186,7 @@ Result<Value> Evaluator::call_macro(const Macro& macro, CallArgs args) {
     scope->set(kwargs_symbol_, std::move(value));
   }
   // Without a call block, `caller` is undefined inside a macro, whatever is around it.
-  if (caller_symbol_ >= 0 && !has_caller && s.kind == StmtKind::macro &&
-      scope->find(caller_symbol_) == nullptr) {
+  if (caller_symbol_ >= 0 && !has_caller && s.kind == StmtKind::macro && scope->find(caller_symbol_) == nullptr) {
     scope->set(caller_symbol_, Value::undefined("no caller defined"));
   }
   for (const Parameter& p : s.parameters) {
@@ -235,8 +222,7 @@ Result<Value> Evaluator::loop_attribute(Loop& loop, std::string_view name) {
     const int64_t left = int64_t(loop.ahead.size());
     return Value(name == "length" ? loop.index0 + 1 + left : name == "revindex" ? left + 1 : left);
   }
-  if (name == "previtem")
-    return loop.has_previous ? loop.previous : Value::undefined("there is no previous item");
+  if (name == "previtem") return loop.has_previous ? loop.previous : Value::undefined("there is no previous item");
   if (name == "nextitem") {
     PONDER_TRY(const bool more, next());
     return more ? loop.ahead.front() : Value::undefined("there is no next item");
@@ -251,8 +237,7 @@ Result<Value> Evaluator::loop_method(Loop& loop, std::string_view name, const Ca
   }
   if (name == "changed") {
     bool same = loop.has_changed && loop.changed.size() == args.positional.size();
-    for (size_t i = 0; same && i < loop.changed.size(); ++i)
-      same = equal(loop.changed[i], args.positional[i]);
+    for (size_t i = 0; same && i < loop.changed.size(); ++i) same = equal(loop.changed[i], args.positional[i]);
     loop.changed = args.positional;
     loop.has_changed = true;
     return Value(!same);

@@ -139,8 +139,7 @@ Result<Value> Evaluator::eval_slice(const Expr& e, Scope& scope) {
   if (step == 0) return bad_argument("a slice cannot step by 0");
   if (subject.is_string()) return slice_text(*this, subject.as_text(), given[0], given[1], step);
   if (subject.is_undefined()) return bad_argument(subject.undefined_message());
-  if (!subject.is_list())
-    return bad_argument("a " + std::string(subject.type_name()) + " cannot be sliced");
+  if (!subject.is_list()) return bad_argument("a " + std::string(subject.type_name()) + " cannot be sliced");
   const List& list = subject.as_list();
   const SliceRange range = slice_range(int64_t(list.items.size()), given[0], given[1], step);
   PONDER_CHECK_OK(charge_bytes(uint64_t(range.count) * sizeof(Value)));
@@ -238,8 +237,7 @@ Result<CallArgs> Evaluator::eval_arguments(const Arguments& arguments, Scope& sc
   }
   if (arguments.rest_named != nullptr) {
     PONDER_TRY(const Value rest, eval(*arguments.rest_named, scope));
-    if (!rest.is_dict())
-      return bad_argument("** needs a dict, not a " + std::string(rest.type_name()));
+    if (!rest.is_dict()) return bad_argument("** needs a dict, not a " + std::string(rest.type_name()));
     PONDER_CHECK_OK(charge_bytes(rest.as_dict().entries.size() * sizeof(Value)));
     for (const Dict::Entry& entry : rest.as_dict().entries)
       args.named.emplace_back(to_text(entry.key).bytes(), entry.value);

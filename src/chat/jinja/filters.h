@@ -21,7 +21,6 @@ using Bound = std::vector<const Value*>;
 Result<int64_t> int_or(const Value* value, int64_t otherwise, std::string_view what);
 bool flag(const Value* value);
 /// Looks up "a.b.0" step by step, as filters with an attribute argument do.
-Result<Value> lookup_path(Context&, Value subject, const Value& path,
-                          const Value* otherwise = nullptr);
+Result<Value> lookup_path(Context&, Value subject, const Value& path, const Value* otherwise = nullptr);
 
 }  // namespace ponder::chat::jinja

@@ -71,8 +71,7 @@ Result<Value> items(Context& context, const Value& v, const CallArgs& args) {
 }
 
 // What sort, unique, min and max compare: strings without regard to case unless asked.
-Result<Value> sort_key(Context& context, const Value& item, const Value* attribute,
-                       bool case_sensitive) {
+Result<Value> sort_key(Context& context, const Value& item, const Value* attribute, bool case_sensitive) {
   Value key = item;
   if (attribute != nullptr && !attribute->is_none()) {
     if (attribute->is_string() && attribute->as_view().find(',') != std::string_view::npos) {
@@ -89,8 +88,7 @@ Result<Value> sort_key(Context& context, const Value& item, const Value* attribu
     }
     PONDER_TRY(key, lookup_path(context, item, *attribute));
   }
-  if (!case_sensitive && key.is_string())
-    return context.make(change_case(key.as_text(), Case::lower));
+  if (!case_sensitive && key.is_string()) return context.make(change_case(key.as_text(), Case::lower));
   return key;
 }
 
@@ -98,8 +96,8 @@ struct Keyed {
   Value key, value;
 };
 
-Result<std::vector<Keyed>> keyed(Context& context, const std::vector<Value>& items,
-                                 const Value* attribute, bool case_sensitive) {
+Result<std::vector<Keyed>> keyed(Context& context, const std::vector<Value>& items, const Value* attribute,
+                                 bool case_sensitive) {
   PONDER_CHECK_OK(context.charge_bytes(items.size() * sizeof(Keyed)));
   std::vector<Keyed> result;
   for (const Value& item : items) {
@@ -114,8 +112,7 @@ Result<Value> sorted(Context& context, std::vector<Keyed> values, bool reverse) 
   Result<void> order;
   std::stable_sort(values.begin(), values.end(), [&](const Keyed& a, const Keyed& b) {
     if (!order) return false;
-    if (const Result<void> budget =
-            context.charge_steps(1 + std::min(weight_of(a.key), weight_of(b.key)) / 64);
+    if (const Result<void> budget = context.charge_steps(1 + std::min(weight_of(a.key), weight_of(b.key)) / 64);
         !budget) {
       order = budget.error();
       return false;
@@ -156,8 +153,7 @@ Result<Value> unique(Context& context, const Value& v, const CallArgs& args) {
   Dict seen;
   for (const Keyed& k : values) {
     if (seen.find(k.key) != nullptr) continue;
-    if (!seen.set(k.key, true))
-      return bad_argument("cannot compare values of type " + std::string(k.key.type_name()));
+    if (!seen.set(k.key, true)) return bad_argument("cannot compare values of type " + std::string(k.key.type_name()));
     out.items.push_back(k.value);
   }
   return context.make(std::move(out));
@@ -219,15 +215,13 @@ Result<Value> map(Context& context, const Value& v, const CallArgs& args) {
   return context.make(std::move(out));
 }
 
-Result<Value> choose(Context& context, const Value& v, const CallArgs& args, bool by_attribute,
-                     bool keep) {
+Result<Value> choose(Context& context, const Value& v, const CallArgs& args, bool by_attribute, bool keep) {
   if (by_attribute && args.positional.empty()) return bad_argument("needs an attribute's name");
   const size_t skip = by_attribute ? 1 : 0;
   const bool has_test = args.positional.size() > skip;
   if (has_test && !args.positional[skip].is_string()) return bad_argument("needs a test's name");
   CallArgs rest;
-  if (has_test)
-    rest.positional.assign(args.positional.begin() + int64_t(skip) + 1, args.positional.end());
+  if (has_test) rest.positional.assign(args.positional.begin() + int64_t(skip) + 1, args.positional.end());
   rest.named = args.named;
   if (!truthy(v)) return Value(List{});
   PONDER_TRY(const Value::Lists list, context.iterate(v));
@@ -248,18 +242,10 @@ Result<Value> choose(Context& context, const Value& v, const CallArgs& args, boo
   return context.make(std::move(out));
 }
 
-Result<Value> select(Context& c, const Value& v, const CallArgs& a) {
-  return choose(c, v, a, false, true);
-}
-Result<Value> reject(Context& c, const Value& v, const CallArgs& a) {
-  return choose(c, v, a, false, false);
-}
-Result<Value> selectattr(Context& c, const Value& v, const CallArgs& a) {
-  return choose(c, v, a, true, true);
-}
-Result<Value> rejectattr(Context& c, const Value& v, const CallArgs& a) {
-  return choose(c, v, a, true, false);
-}
+Result<Value> select(Context& c, const Value& v, const CallArgs& a) { return choose(c, v, a, false, true); }
+Result<Value> reject(Context& c, const Value& v, const CallArgs& a) { return choose(c, v, a, false, false); }
+Result<Value> selectattr(Context& c, const Value& v, const CallArgs& a) { return choose(c, v, a, true, true); }
+Result<Value> rejectattr(Context& c, const Value& v, const CallArgs& a) { return choose(c, v, a, true, false); }
 
 Result<Value> batch(Context& context, const Value& v, const CallArgs& args) {
   PONDER_TRY(const Bound a, bind(args, {"linecount", "fill_with"}));
@@ -310,9 +296,8 @@ Result<Value> slice(Context& context, const Value& v, const CallArgs& args) {
 Result<Value> groupby(Context& context, const Value& v, const CallArgs& args) {
   PONDER_TRY(const Bound a, bind(args, {"attribute", "default", "case_sensitive"}));
   if (a[0] == nullptr) return bad_argument("needs an attribute");
-  PONDER_TRY(
-      const Value ordered,
-      sort(context, v, CallArgs{{}, {{"attribute", *a[0]}, {"case_sensitive", flag(a[2])}}}));
+  PONDER_TRY(const Value ordered,
+             sort(context, v, CallArgs{{}, {{"attribute", *a[0]}, {"case_sensitive", flag(a[2])}}}));
   List out, group;
   Value group_key, group_name;
   const auto flush = [&]() -> Result<void> {

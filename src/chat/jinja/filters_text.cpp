@@ -13,15 +13,9 @@ Result<Value> changed(Context& context, const Value& v, const CallArgs& args, Ca
   return context.make(change_case(text, what));
 }
 
-Result<Value> upper(Context& c, const Value& v, const CallArgs& a) {
-  return changed(c, v, a, Case::upper);
-}
-Result<Value> lower(Context& c, const Value& v, const CallArgs& a) {
-  return changed(c, v, a, Case::lower);
-}
-Result<Value> capitalize(Context& c, const Value& v, const CallArgs& a) {
-  return changed(c, v, a, Case::capitalize);
-}
+Result<Value> upper(Context& c, const Value& v, const CallArgs& a) { return changed(c, v, a, Case::upper); }
+Result<Value> lower(Context& c, const Value& v, const CallArgs& a) { return changed(c, v, a, Case::lower); }
+Result<Value> capitalize(Context& c, const Value& v, const CallArgs& a) { return changed(c, v, a, Case::capitalize); }
 
 // Unlike str.title(): only spaces, "-" and opening brackets begin a word.
 Result<Value> title(Context& context, const Value& v, const CallArgs& args) {
@@ -31,11 +25,9 @@ Result<Value> title(Context& context, const Value& v, const CallArgs& args) {
   const std::string_view all = text.view();
   size_t start = 0;
   for (size_t i = 0; i <= all.size();) {
-    const utf8::Decoded d =
-        i < all.size() ? utf8::decode(all.substr(i)) : utf8::Decoded{' ', 1, true};
-    const bool splits =
-        is_space(d.code_point) ||
-        (d.code_point < 0x80 && std::string_view("-({[<").find(char(d.code_point)) != all.npos);
+    const utf8::Decoded d = i < all.size() ? utf8::decode(all.substr(i)) : utf8::Decoded{' ', 1, true};
+    const bool splits = is_space(d.code_point) ||
+                        (d.code_point < 0x80 && std::string_view("-({[<").find(char(d.code_point)) != all.npos);
     if (splits) {
       PONDER_CHECK_OK(out.append(change_case(text.slice(start, i), Case::capitalize)));
       start = i + d.length;
@@ -72,8 +64,7 @@ Result<Value> indent(Context& context, const Value& v, const CallArgs& args) {
     PONDER_CHECK_OK(indention.append(a[0]->as_text()));
   } else {
     PONDER_TRY(const int64_t width, int_or(a[0], 4, "width"));
-    PONDER_CHECK_OK(
-        indention.repeat(Text(" ", Origin::template_text), uint64_t(std::max<int64_t>(width, 0))));
+    PONDER_CHECK_OK(indention.repeat(Text(" ", Origin::template_text), uint64_t(std::max<int64_t>(width, 0))));
   }
   text.append("\n", Origin::template_text);
   const std::vector<Text> lines = split_lines(text);
@@ -150,10 +141,8 @@ Result<Value> truncate(Context& context, const Value& v, const CallArgs& args) {
   PONDER_TRY(const int64_t length, int_or(a[0], 255, "length"));
   const Text end = a[2] != nullptr ? to_text(*a[2]) : Text("...", Origin::template_text);
   PONDER_TRY(const int64_t leeway, int_or(a[3], 5, "leeway"));
-  const int64_t end_length = int64_t(count_code_points(end.view())),
-                size = int64_t(count_code_points(text.view()));
-  if (length < end_length || leeway < 0)
-    return bad_argument("the length is shorter than the ending");
+  const int64_t end_length = int64_t(count_code_points(end.view())), size = int64_t(count_code_points(text.view()));
+  if (length < end_length || leeway < 0) return bad_argument("the length is shorter than the ending");
   if (size <= length || size - length <= leeway) return v;
   Text cut = text.slice(0, byte_offset(text.view(), size_t(length - end_length)));
   if (!flag(a[1])) {
@@ -179,13 +168,12 @@ Result<Value> wordcount(Context& context, const Value& v, const CallArgs& args) 
   return Value(n);
 }
 
-constexpr FilterEntry kFilters[] = {
-    {"upper", upper},        {"lower", lower},        {"capitalize", capitalize},
-    {"title", title},        {"trim", trim},          {"replace", replace_filter},
-    {"indent", indent},      {"center", center},      {"escape", escape},
-    {"e", escape},           {"forceescape", escape}, {"string", string},
-    {"safe", string},        {"format", format},      {"truncate", truncate},
-    {"wordcount", wordcount}};
+constexpr FilterEntry kFilters[] = {{"upper", upper},        {"lower", lower},        {"capitalize", capitalize},
+                                    {"title", title},        {"trim", trim},          {"replace", replace_filter},
+                                    {"indent", indent},      {"center", center},      {"escape", escape},
+                                    {"e", escape},           {"forceescape", escape}, {"string", string},
+                                    {"safe", string},        {"format", format},      {"truncate", truncate},
+                                    {"wordcount", wordcount}};
 
 }  // namespace
 

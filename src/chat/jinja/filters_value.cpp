@@ -22,8 +22,7 @@ std::optional<std::string> cleaned(const Value& v) {
   for (size_t i = 0; i < s.size(); ++i) {
     if (s[i] != '_') {
       out += s[i];
-    } else if (i == 0 || i + 1 == s.size() || !std::isalnum(uint8_t(s[i - 1])) ||
-               !std::isalnum(uint8_t(s[i + 1]))) {
+    } else if (i == 0 || i + 1 == s.size() || !std::isalnum(uint8_t(s[i - 1])) || !std::isalnum(uint8_t(s[i + 1]))) {
       return std::nullopt;
     }
   }
@@ -55,14 +54,12 @@ Result<Value> int_filter(Context&, const Value& v, const CallArgs& args) {
       const bool negative = (*s)[0] == '-';
       const size_t sign = negative ? 1 : 0;
       const char prefix = base == 16 ? 'x' : base == 8 ? 'o' : base == 2 ? 'b' : '\0';
-      if (prefix != '\0' && s->size() > sign + 2 && (*s)[sign] == '0' &&
-          ((*s)[sign + 1] | 0x20) == prefix)
+      if (prefix != '\0' && s->size() > sign + 2 && (*s)[sign] == '0' && ((*s)[sign + 1] | 0x20) == prefix)
         s->erase(sign, 2);
       int64_t i = 0;
       const auto r = std::from_chars(s->data(), s->data() + s->size(), i, int(base));
       if (r.ec == std::errc() && r.ptr == s->data() + s->size()) return Value(i);
-      if (r.ec == std::errc::result_out_of_range)
-        return bad_argument("an integer does not fit 64 bits");
+      if (r.ec == std::errc::result_out_of_range) return bad_argument("an integer does not fit 64 bits");
     }
     d = parse_float(v);
   }
@@ -104,8 +101,7 @@ Result<Value> round_filter(Context&, const Value& v, const CallArgs& args) {
     return v.is_integral() ? Value(int64_t(r)) : Value(r);
   }
   char buffer[700];  // Python rounds the exact decimal value, half to even
-  const auto r =
-      std::to_chars(buffer, buffer + sizeof buffer, d, std::chars_format::fixed, int(precision));
+  const auto r = std::to_chars(buffer, buffer + sizeof buffer, d, std::chars_format::fixed, int(precision));
   double rounded = d;
   if (r.ec == std::errc()) std::from_chars(buffer, r.ptr, rounded);
   return Value(rounded);
@@ -138,8 +134,7 @@ Result<Value> tojson(Context& context, const Value& v, const CallArgs& args) {
     }
   }
   if (a[2] != nullptr && !a[2]->is_none()) {
-    if (!a[2]->is_list() || a[2]->as_list().items.size() != 2)
-      return bad_argument("separators must be two strings");
+    if (!a[2]->is_list() || a[2]->as_list().items.size() != 2) return bad_argument("separators must be two strings");
     style.item_separator = to_text(a[2]->as_list().items[0]).bytes();
     style.key_separator = to_text(a[2]->as_list().items[1]).bytes();
   }
@@ -189,8 +184,7 @@ Result<int64_t> int_or(const Value* value, int64_t otherwise, std::string_view w
 
 bool flag(const Value* value) { return value != nullptr && truthy(*value); }
 
-Result<Value> lookup_path(Context& context, Value subject, const Value& path,
-                          const Value* otherwise) {
+Result<Value> lookup_path(Context& context, Value subject, const Value& path, const Value* otherwise) {
   std::vector<Value> parts;
   if (path.is_string()) {
     const std::string_view all = path.as_view();
@@ -199,8 +193,7 @@ Result<Value> lookup_path(Context& context, Value subject, const Value& path,
       const std::string part(all.substr(start, dot - start));
       int64_t index = 0;
       const auto r = std::from_chars(part.data(), part.data() + part.size(), index);
-      const bool number = !part.empty() && part[0] != '-' && r.ec == std::errc() &&
-                          r.ptr == part.data() + part.size();
+      const bool number = !part.empty() && part[0] != '-' && r.ec == std::errc() && r.ptr == part.data() + part.size();
       parts.push_back(number ? Value(index) : Value::literal(part));
       start = dot + 1;
     }
@@ -210,8 +203,7 @@ Result<Value> lookup_path(Context& context, Value subject, const Value& path,
   for (const Value& part : parts) {
     PONDER_CHECK_OK(context.charge_steps(1));
     PONDER_TRY(subject, context.item(subject, part));
-    if (subject.is_undefined() && otherwise != nullptr && !otherwise->is_none())
-      subject = *otherwise;
+    if (subject.is_undefined() && otherwise != nullptr && !otherwise->is_none()) subject = *otherwise;
   }
   return subject;
 }

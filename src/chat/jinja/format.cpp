@@ -27,11 +27,9 @@ constexpr int64_t kMaxPrecision = 300;
 Result<std::string> number_text(const Value& v, const Spec& spec) {
   std::string digits;
   bool negative = false;
-  const bool floating =
-      v.is_float() || std::string_view("fFeEgG%").find(spec.type) != std::string_view::npos;
+  const bool floating = v.is_float() || std::string_view("fFeEgG%").find(spec.type) != std::string_view::npos;
   if (!v.is_number())
-    return bad_argument(std::string("format '") + spec.type + "' needs a number, not a " +
-                        std::string(v.type_name()));
+    return bad_argument(std::string("format '") + spec.type + "' needs a number, not a " + std::string(v.type_name()));
   if (floating && spec.type != 'd' && spec.type != 'x' && spec.type != 'X' && spec.type != 'o') {
     double d = v.as_double();
     negative = std::signbit(d);
@@ -43,25 +41,19 @@ Result<std::string> number_text(const Value& v, const Spec& spec) {
       const char type = spec.type == 0 ? 'g' : spec.type == '%' ? 'f' : spec.type;
       const std::string pattern = std::string("%.*") + type;
       const int precision = spec.precision < 0 ? 6 : int(spec.precision);
-      std::snprintf(buffer, sizeof buffer, pattern.c_str(), precision,
-                    spec.type == '%' ? d * 100 : d);
+      std::snprintf(buffer, sizeof buffer, pattern.c_str(), precision, spec.type == '%' ? d * 100 : d);
       digits = buffer;
       if (spec.type == '%') digits += '%';
     }
   } else {
-    if (v.is_float() && std::fabs(v.as_double()) >= 0x1p63)
-      return bad_argument("an integer does not fit 64 bits");
+    if (v.is_float() && std::fabs(v.as_double()) >= 0x1p63) return bad_argument("an integer does not fit 64 bits");
     const int64_t i = v.is_float() ? int64_t(v.as_double()) : v.as_int();
     negative = i < 0;
     const uint64_t magnitude = negative ? uint64_t(0) - uint64_t(i) : uint64_t(i);
     char buffer[72];
-    const int base = spec.type == 'x' || spec.type == 'X' ? 16
-                     : spec.type == 'o'                   ? 8
-                     : spec.type == 'b'                   ? 2
-                                                          : 10;
+    const int base = spec.type == 'x' || spec.type == 'X' ? 16 : spec.type == 'o' ? 8 : spec.type == 'b' ? 2 : 10;
     digits.assign(buffer, std::to_chars(buffer, buffer + sizeof buffer, magnitude, base).ptr);
-    if (spec.alternate && base != 10)
-      digits = std::string("0") + (base == 16 ? "x" : base == 8 ? "o" : "b") + digits;
+    if (spec.alternate && base != 10) digits = std::string("0") + (base == 16 ? "x" : base == 8 ? "o" : "b") + digits;
     if (spec.type == 'X') {
       for (char& c : digits) c = char(std::toupper(uint8_t(c)));
     }
@@ -80,8 +72,7 @@ Result<std::string> number_text(const Value& v, const Spec& spec) {
   return sign + digits;
 }
 
-Result<void> put(Context& context, TextBuilder& out, const Text& text, const Spec& spec,
-                 bool is_number) {
+Result<void> put(Context& context, TextBuilder& out, const Text& text, const Spec& spec, bool is_number) {
   const char align = spec.align != 0 ? spec.align : is_number ? '>' : '<';
   PONDER_TRY(const Value padded, pad(context, text, spec.width,
                                      align == '<'   ? Side::left
@@ -92,8 +83,7 @@ Result<void> put(Context& context, TextBuilder& out, const Text& text, const Spe
 }
 
 Result<void> put_value(Context& context, TextBuilder& out, const Value& v, const Spec& spec) {
-  if (v.is_undefined() && spec.type != 0 && spec.type != 's')
-    return bad_argument(v.undefined_message());
+  if (v.is_undefined() && spec.type != 0 && spec.type != 's') return bad_argument(v.undefined_message());
   const bool as_text = spec.type == 's' || (spec.type == 0 && !(v.is_number() && !v.is_bool()));
   if (as_text) {
     if (spec.type == 's' && !v.is_string())
@@ -119,9 +109,7 @@ Result<Spec> parse_spec(const Text& text) {
   Spec spec;
   const std::string_view s = text.view();
   size_t i = 0;
-  const auto is_align = [&](size_t at) {
-    return at < s.size() && std::string_view("<>^=").find(s[at]) != s.npos;
-  };
+  const auto is_align = [&](size_t at) { return at < s.size() && std::string_view("<>^=").find(s[at]) != s.npos; };
   const size_t first = s.empty() ? 0 : utf8::decode(s).length;
   if (first > 0 && is_align(first)) {
     spec.fill = text.slice(0, first);
@@ -130,8 +118,7 @@ Result<Spec> parse_spec(const Text& text) {
   } else if (is_align(0)) {
     spec.align = s[i++];
   }
-  if (spec.align == '=' && spec.fill.size() != 1)
-    return bad_argument("the fill of '=' must be one plain character");
+  if (spec.align == '=' && spec.fill.size() != 1) return bad_argument("the fill of '=' must be one plain character");
   if (i < s.size() && (s[i] == '+' || s[i] == '-' || s[i] == ' ')) spec.sign = s[i++];
   if (i < s.size() && s[i] == '#') spec.alternate = ++i > 0;
   if (i < s.size() && s[i] == '0' && spec.align == 0) {
@@ -179,15 +166,13 @@ Result<Value> percent_format(Context& context, const Text& format, const Value& 
       if (close == f.npos || !values.is_dict()) return bad_argument("format: %(name) needs a dict");
       value = values.as_dict().find(f.substr(i + 1, close - i - 1));
       if (value == nullptr)
-        return bad_argument("format: no value named '" +
-                            std::string(f.substr(i + 1, close - i - 1)) + "'");
+        return bad_argument("format: no value named '" + std::string(f.substr(i + 1, close - i - 1)) + "'");
       i = close + 1;
     }
     Spec spec;
     for (; i < f.size() && std::string_view("-+ 0#").find(f[i]) != f.npos; ++i) {
       if (f[i] == '-') spec.align = '<';
-      if (f[i] == '0' && spec.align == 0)
-        spec.align = '=', spec.fill = Text("0", Origin::template_text);
+      if (f[i] == '0' && spec.align == 0) spec.align = '=', spec.fill = Text("0", Origin::template_text);
       if (f[i] == '+' || (f[i] == ' ' && spec.sign != '+')) spec.sign = f[i];
       if (f[i] == '#') spec.alternate = true;
     }
@@ -200,30 +185,26 @@ Result<Value> percent_format(Context& context, const Text& format, const Value& 
     if (i >= f.size() || !good) return bad_argument("format: a broken % in the format");
     const char type = f[i++];
     if (value == nullptr) {
-      if (tuple ? used >= values.as_list().items.size() : used >= 1)
-        return bad_argument("format: not enough values");
+      if (tuple ? used >= values.as_list().items.size() : used >= 1) return bad_argument("format: not enough values");
       value = tuple ? &values.as_list().items[used] : &values;
       ++used;
     }
     if (type == 's' || type == 'r') {
       Text text = type == 'r' ? repr(*value) : to_text(*value);
       PONDER_CHECK_OK(context.charge_bytes(text.cost()));
-      if (spec.precision >= 0)
-        text = text.slice(0, byte_offset(text.view(), size_t(spec.precision)));
+      if (spec.precision >= 0) text = text.slice(0, byte_offset(text.view(), size_t(spec.precision)));
       if (spec.align == '=') spec.align = '>', spec.fill = Text(" ", Origin::template_text);
       PONDER_CHECK_OK(put(context, out, text, spec, true));
     } else if (std::string_view("diuxXofFeEgG").find(type) != f.npos) {
       if (spec.precision > kMaxPrecision) return bad_argument("format: the precision is too large");
       spec.type = type == 'i' || type == 'u' ? 'd' : type;
       PONDER_TRY(std::string digits, number_text(*value, spec));
-      PONDER_CHECK_OK(
-          put(context, out, Text(std::move(digits), Origin::template_text), spec, true));
+      PONDER_CHECK_OK(put(context, out, Text(std::move(digits), Origin::template_text), spec, true));
     } else {
       return bad_argument(std::string("format: '%") + type + "' is not supported");
     }
   }
-  if (tuple ? used < values.as_list().items.size()
-            : used == 0 && !values.is_dict() && !values.is_list()) {
+  if (tuple ? used < values.as_list().items.size() : used == 0 && !values.is_dict() && !values.is_list()) {
     return bad_argument("format: not all values are used");
   }
   return out.take();
@@ -277,8 +258,7 @@ Result<Value> brace_format(Context& context, const Text& format, const CallArgs&
     }
     for (size_t at = head_end; at < name.size();) {
       const bool item = name[at] == '[';
-      const size_t end =
-          std::min(item ? name.find(']', at) : name.find_first_of(".[", at + 1), name.size());
+      const size_t end = std::min(item ? name.find(']', at) : name.find_first_of(".[", at + 1), name.size());
       const std::string key(name.substr(at + 1, end - at - 1));
       if (item) {
         int64_t index = 0;
@@ -294,8 +274,7 @@ Result<Value> brace_format(Context& context, const Text& format, const CallArgs&
     if (conversion == 's') value = Value(to_text(value));
     if (conversion != 0 && conversion != 'r' && conversion != 's')
       return bad_argument("this conversion is not supported");
-    PONDER_TRY(const Spec spec,
-               parse_spec(colon < field.size() ? format.slice(i + colon + 1, close) : Text()));
+    PONDER_TRY(const Spec spec, parse_spec(colon < field.size() ? format.slice(i + colon + 1, close) : Text()));
     PONDER_CHECK_OK(put_value(context, out, value, spec));
     i = close + 1;
   }

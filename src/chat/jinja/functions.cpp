@@ -11,8 +11,7 @@ using Bound = std::vector<const Value*>;
 
 Result<Dict> dict_from(const CallArgs& args, std::string_view what) {
   Dict dict;
-  if (args.positional.size() > 1)
-    return bad_argument(std::string(what) + "() takes one dict and named values");
+  if (args.positional.size() > 1) return bad_argument(std::string(what) + "() takes one dict and named values");
   if (!args.positional.empty()) {
     const Value& first = args.positional[0];
     if (first.is_dict()) {
@@ -36,8 +35,7 @@ Result<Value> make_namespace(Context& context, const CallArgs& args) {
   PONDER_TRY(const Dict dict, dict_from(args, "namespace"));
   PONDER_CHECK_OK(context.charge_bytes(128 + dict.entries.size() * 64));
   auto object = std::make_unique<Namespace>();
-  for (const Dict::Entry& e : dict.entries)
-    object->values.emplace_back(to_text(e.key).bytes(), e.value);
+  for (const Dict::Entry& e : dict.entries) object->values.emplace_back(to_text(e.key).bytes(), e.value);
   return Value(context.keep(std::move(object)));
 }
 
@@ -81,8 +79,7 @@ Result<Value> strftime_now(Context& context, const CallArgs& args) {
   if (format.size() > 1000) return bad_argument("strftime_now(): the format is too long");
   const std::time_t now = std::time_t(context.now());
   std::tm parts{};
-  if (gmtime_r(&now, &parts) == nullptr)
-    return bad_argument("strftime_now(): the date is out of range");
+  if (gmtime_r(&now, &parts) == nullptr) return bad_argument("strftime_now(): the date is out of range");
   TextBuilder out(context);
   const std::string_view f = format.view();
   static constexpr std::string_view kKnown = "aAbBcdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%";
@@ -113,8 +110,7 @@ Result<Value> strftime_now(Context& context, const CallArgs& args) {
 }
 
 Result<Value> cycler(Context& context, const CallArgs& args) {
-  if (args.positional.empty() || !args.named.empty())
-    return bad_argument("cycler() needs at least one value");
+  if (args.positional.empty() || !args.named.empty()) return bad_argument("cycler() needs at least one value");
   PONDER_CHECK_OK(context.charge_bytes(64 + args.positional.size() * sizeof(Value)));
   auto object = std::make_unique<Cycler>();
   object->items = args.positional;
@@ -130,13 +126,8 @@ Result<Value> joiner(Context& context, const CallArgs& args) {
 }
 
 constexpr std::pair<std::string_view, Function::Body> kFunctions[] = {
-    {"namespace", make_namespace},
-    {"dict", make_dict},
-    {"range", range},
-    {"raise_exception", raise_exception},
-    {"strftime_now", strftime_now},
-    {"cycler", cycler},
-    {"joiner", joiner}};
+    {"namespace", make_namespace},  {"dict", make_dict}, {"range", range},  {"raise_exception", raise_exception},
+    {"strftime_now", strftime_now}, {"cycler", cycler},  {"joiner", joiner}};
 
 }  // namespace
 

@@ -66,8 +66,6 @@ class Writer {
       static constexpr std::string_view kFrom = "\"\\\n\r\t\b\f", kTo = "\"\\nrtbf";
       if (const size_t k = kFrom.find(char(b)); b < 0x80 && k != kFrom.npos) {
         escape = {'\\', kTo[k]};
-      } else if (b == 0x7F) {
-        escape = "\x7F";
       } else if (d.code_point >= 0x10000) {
         append_hex(escape, 0xD800 + ((d.code_point - 0x10000) >> 10));
         append_hex(escape, 0xDC00 + ((d.code_point - 0x10000) & 0x3FF));

@@ -69,17 +69,11 @@ class Lexer {
     return {line_, int(at - line_start_) + 1};
   }
 
-  void add(TokenType type, std::string text, size_t at) {
-    tokens_.push_back({type, std::move(text), place(at)});
-  }
+  void add(TokenType type, std::string text, size_t at) { tokens_.push_back({type, std::move(text), place(at)}); }
 
-  Error fail(size_t at, std::string_view message) {
-    return error_at(ErrorCode::invalid_file, place(at), message);
-  }
+  Error fail(size_t at, std::string_view message) { return error_at(ErrorCode::invalid_file, place(at), message); }
 
-  bool at(std::string_view what, size_t i) const {
-    return s_.substr(std::min(i, s_.size())).starts_with(what);
-  }
+  bool at(std::string_view what, size_t i) const { return s_.substr(std::min(i, s_.size())).starts_with(what); }
 
   // Text up to the next tag; `sign` is the character after the tag's opening, which rules the white
   // space before it.
@@ -90,8 +84,7 @@ class Lexer {
     } else if (sign != '+' && !is_variable) {
       const size_t newline = text.rfind('\n');
       const size_t line = newline == kNone ? 0 : newline + 1;
-      if ((line > 0 || line_starting_) && skip_space(text, line) == text.size())
-        text = text.substr(0, line);
+      if ((line > 0 || line_starting_) && skip_space(text, line) == text.size()) text = text.substr(0, line);
     }
     if (!text.empty()) add(TokenType::data, std::string(text), i_);
   }
@@ -121,8 +114,7 @@ class Lexer {
       ++tag;
     }
     const char kind = s_[tag + 1];
-    const char sign =
-        tag + 2 < s_.size() && (s_[tag + 2] == '-' || s_[tag + 2] == '+') ? s_[tag + 2] : ' ';
+    const char sign = tag + 2 < s_.size() && (s_[tag + 2] == '-' || s_[tag + 2] == '+') ? s_[tag + 2] : ' ';
     add_data(tag, sign, kind == '{');
     const size_t inside = tag + 2 + (sign != ' ');
     if (kind == '#') return comment(tag, tag + 2);
@@ -149,8 +141,7 @@ class Lexer {
   Result<void> raw(size_t tag, size_t close) {
     const size_t body = at("-%}", close) ? skip_space(s_, close + 3) : close + 2;
     for (size_t end = body; (end = s_.find("{%", end)) != kNone; end += 2) {
-      const char open_sign =
-          end + 2 < s_.size() && (s_[end + 2] == '-' || s_[end + 2] == '+') ? s_[end + 2] : ' ';
+      const char open_sign = end + 2 < s_.size() && (s_[end + 2] == '-' || s_[end + 2] == '+') ? s_[end + 2] : ' ';
       const size_t word = skip_space(s_, end + 2 + (open_sign != ' '));
       if (!at("endraw", word)) continue;
       size_t stop = skip_space(s_, word + 6);
@@ -171,8 +162,7 @@ class Lexer {
     std::string brackets;
     while (true) {
       i_ = skip_space(s_, i_);
-      if (i_ >= s_.size())
-        return fail(tag, is_variable ? "{{ has no closing }}" : "{% has no closing %}");
+      if (i_ >= s_.size()) return fail(tag, is_variable ? "{{ has no closing }}" : "{% has no closing %}");
       if (brackets.empty()) {
         const bool signed_end = s_[i_] == '-' || (s_[i_] == '+' && !is_variable);
         const size_t mark = i_ + signed_end;
@@ -202,17 +192,16 @@ class Lexer {
       return {};
     }
     if (c == '\'' || c == '"') return string();
-    static constexpr std::string_view kOperators[] = {
-        "==", "!=", ">=", "<=", "//", "**", "+", "-", "/", "*", "%", "~", "[",
-        "]",  "(",  ")",  "{",  "}",  ">",  "<", "=", ".", ":", "|", ",", ";"};
+    static constexpr std::string_view kOperators[] = {"==", "!=", ">=", "<=", "//", "**", "+", "-", "/",
+                                                      "*",  "%",  "~",  "[",  "]",  "(",  ")", "{", "}",
+                                                      ">",  "<",  "=",  ".",  ":",  "|",  ",", ";"};
     for (const std::string_view op : kOperators) {
       if (!at(op, i_)) continue;
       if (c == '(' || c == '[' || c == '{') {
         brackets += c == '(' ? ')' : c == '[' ? ']' : '}';
         if (brackets.size() > 1000) return fail(i_, "brackets are nested too deep");
       } else if (c == ')' || c == ']' || c == '}') {
-        if (brackets.empty() || brackets.back() != c)
-          return fail(i_, std::string("unexpected '") + c + "'");
+        if (brackets.empty() || brackets.back() != c) return fail(i_, std::string("unexpected '") + c + "'");
         brackets.pop_back();
       }
       add(TokenType::op, std::string(op), i_);
@@ -235,8 +224,7 @@ class Lexer {
     }
     const auto digits = [&] {
       const size_t start = end;
-      while (end < s_.size() && (std::isdigit(uint8_t(s_[end])) || (s_[end] == '_' && end > start)))
-        ++end;
+      while (end < s_.size() && (std::isdigit(uint8_t(s_[end])) || (s_[end] == '_' && end > start))) ++end;
       return end > start;
     };
     digits();
@@ -325,8 +313,8 @@ class Lexer {
 }  // namespace
 
 Error error_at(ErrorCode code, Place place, std::string_view message) {
-  return Error{code, "template line " + std::to_string(place.line) + ", column " +
-                         std::to_string(place.column) + ": " + std::string(message)};
+  return Error{code, "template line " + std::to_string(place.line) + ", column " + std::to_string(place.column) + ": " +
+                         std::string(message)};
 }
 
 Result<std::vector<Token>> tokenize(std::string_view source) {

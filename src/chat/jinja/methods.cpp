@@ -16,8 +16,7 @@ Result<const Text*> text_argument(const Value* value, std::string_view what) {
   if (value == nullptr || value->is_none()) return static_cast<const Text*>(nullptr);
   if (value->is_string()) return &value->as_text();
   if (value->is_undefined()) return bad_argument(value->undefined_message());
-  return bad_argument(std::string(what) + " must be a string, not " +
-                      std::string(value->type_name()));
+  return bad_argument(std::string(what) + " must be a string, not " + std::string(value->type_name()));
 }
 
 Result<const Text*> required_text(const Value* value, std::string_view what) {
@@ -97,11 +96,6 @@ Result<Value> split(Context& context, const Text& text, const CallArgs& args, bo
         parts.erase(parts.begin(), parts.begin() + int64_t(n));
         parts.emplace(parts.begin(), 0, rest);
       }
-      Text edge = strip(text.slice(parts.back().first, parts.back().second), Side::right);
-      if (!from_right) parts.back().second = parts.back().first + edge.size();
-      if (from_right)
-        parts.front().first =
-            parts.front().second - strip(text.slice(0, parts.front().second), Side::left).size();
     }
   }
   PONDER_CHECK_OK(context.charge_bytes(parts.size() * (sizeof(Text) + sizeof(Value))));
@@ -116,12 +110,9 @@ Result<Value> partition(Context& context, const Text& text, const CallArgs& args
   if (sep->empty()) return bad_argument("partition: empty separator");
   const size_t hit = from_right ? text.view().rfind(sep->view()) : text.view().find(sep->view());
   if (hit == std::string_view::npos)
-    return list_of(context,
-                   from_right ? std::vector<Text>{{}, {}, text} : std::vector<Text>{text, {}, {}},
-                   true);
+    return list_of(context, from_right ? std::vector<Text>{{}, {}, text} : std::vector<Text>{text, {}, {}}, true);
   return list_of(context,
-                 {text.slice(0, hit), text.slice(hit, hit + sep->size()),
-                  text.slice(hit + sep->size(), text.size())},
+                 {text.slice(0, hit), text.slice(hit, hit + sep->size()), text.slice(hit + sep->size(), text.size())},
                  true);
 }
 
@@ -186,8 +177,7 @@ Result<Value> begins_or_ends(const Text& text, const CallArgs& args, bool begins
     return bad_argument("a string is missing");
   }
   for (const Value& option : options) {
-    PONDER_TRY(const Text* fix,
-               required_text(&option, begins ? "startswith's argument" : "endswith's argument"));
+    PONDER_TRY(const Text* fix, required_text(&option, begins ? "startswith's argument" : "endswith's argument"));
     if (begins ? all.starts_with(fix->view()) : all.ends_with(fix->view())) return Value(true);
   }
   return Value(false);
@@ -217,8 +207,7 @@ Value case_is(const Text& text, bool upper) {
   return any;
 }
 
-Result<Value> string_method(Context& context, const Text& text, std::string_view name,
-                            const CallArgs& args) {
+Result<Value> string_method(Context& context, const Text& text, std::string_view name, const CallArgs& args) {
   PONDER_CHECK_OK(context.charge_steps(text.size() / 256));
   if (name == "split") return split(context, text, args, false);
   if (name == "rsplit") return split(context, text, args, true);
@@ -249,13 +238,11 @@ Result<Value> string_method(Context& context, const Text& text, std::string_view
     if (a[0] == nullptr) return bad_argument("join needs a list");
     PONDER_TRY(const Value::Lists items, context.iterate(*a[0]));
     for (const Value& item : items->items) {
-      if (!item.is_string())
-        return bad_argument("join: expected strings, found " + std::string(item.type_name()));
+      if (!item.is_string()) return bad_argument("join: expected strings, found " + std::string(item.type_name()));
     }
     return join(context, text, items->items);
   }
-  if (name == "find" || name == "index" || name == "rfind" || name == "rindex")
-    return find(text, args, name);
+  if (name == "find" || name == "index" || name == "rfind" || name == "rindex") return find(text, args, name);
   if (name == "count") return count(text, args);
   if (name == "partition") return partition(context, text, args, false);
   if (name == "rpartition") return partition(context, text, args, true);
@@ -264,31 +251,23 @@ Result<Value> string_method(Context& context, const Text& text, std::string_view
     PONDER_TRY(const Text* affix, required_text(a[0], "the argument"));
     if (affix->empty()) return context.make(text);
     if (name == "removeprefix")
-      return context.make(
-          text.view().starts_with(affix->view()) ? text.slice(affix->size(), text.size()) : text);
-    return context.make(
-        text.view().ends_with(affix->view()) ? text.slice(0, text.size() - affix->size()) : text);
+      return context.make(text.view().starts_with(affix->view()) ? text.slice(affix->size(), text.size()) : text);
+    return context.make(text.view().ends_with(affix->view()) ? text.slice(0, text.size() - affix->size()) : text);
   }
   if (name == "ljust" || name == "rjust" || name == "center" || name == "zfill") {
     PONDER_TRY(const Bound a, bind(args, {"width", "fillchar"}));
     if (a[0] == nullptr) return bad_argument("a width is missing");
     PONDER_TRY(const int64_t width, to_int(*a[0], "the width"));
     PONDER_TRY(const Text* given, text_argument(a[1], "the fill character"));
-    const Text fill =
-        given != nullptr ? *given : Text(name == "zfill" ? "0" : " ", Origin::template_text);
+    const Text fill = given != nullptr ? *given : Text(name == "zfill" ? "0" : " ", Origin::template_text);
     if (count_code_points(fill.view()) != 1) return bad_argument("the fill must be one character");
     if (name == "zfill" && !text.empty() && (text.view()[0] == '-' || text.view()[0] == '+')) {
-      PONDER_TRY(const Value rest,
-                 pad(context, text.slice(1, text.size()), width - 1, Side::right, fill));
+      PONDER_TRY(const Value rest, pad(context, text.slice(1, text.size()), width - 1, Side::right, fill));
       Text out = text.slice(0, 1);
       out.append(rest.as_text());
       return context.make(std::move(out));
     }
-    return pad(context, text, width,
-               name == "ljust"    ? Side::left
-               : name == "center" ? Side::both
-                                  : Side::right,
-               fill);
+    return pad(context, text, width, name == "ljust" ? Side::left : name == "center" ? Side::both : Side::right, fill);
   }
   if (name == "splitlines") {
     PONDER_TRY(const Bound a, bind(args, {"keepends"}));
@@ -302,19 +281,16 @@ Result<Value> string_method(Context& context, const Text& text, std::string_view
   if (name == "capitalize") return context.make(change_case(text, Case::capitalize));
   if (name == "swapcase") return context.make(change_case(text, Case::swap));
   if (name == "isspace") return all_are(text, is_space);
-  if (name == "isdigit" || name == "isdecimal" || name == "isnumeric")
-    return all_are(text, is_digit);
+  if (name == "isdigit" || name == "isdecimal" || name == "isnumeric") return all_are(text, is_digit);
   if (name == "isalpha") return all_are(text, is_alpha);
-  if (name == "isalnum")
-    return all_are(text, [](char32_t c) { return is_alpha(c) || is_digit(c); });
+  if (name == "isalnum") return all_are(text, [](char32_t c) { return is_alpha(c) || is_digit(c); });
   if (name == "isupper") return case_is(text, true);
   if (name == "islower") return case_is(text, false);
-  return Error{ErrorCode::unsupported,
-               "the string method '" + std::string(name) + "' is not supported"};
+  return Error{ErrorCode::unsupported, "the string method '" + std::string(name) + "' is not supported"};
 }
 
-Result<Value> dict_method(Context& context, const Dict& dict, const Value& self,
-                          std::string_view name, const CallArgs& args) {
+Result<Value> dict_method(Context& context, const Dict& dict, const Value& self, std::string_view name,
+                          const CallArgs& args) {
   if (name == "get") {
     PONDER_TRY(const Bound a, bind(args, {"key", "default"}));
     if (a[0] == nullptr) return bad_argument("get needs a key");
@@ -340,8 +316,8 @@ Result<Value> dict_method(Context& context, const Dict& dict, const Value& self,
   return context.make(std::move(list));
 }
 
-Result<Value> list_method(Context& context, const List& list, const Value& self,
-                          std::string_view name, const CallArgs& args) {
+Result<Value> list_method(Context& context, const List& list, const Value& self, std::string_view name,
+                          const CallArgs& args) {
   if (name == "copy") return self;
   PONDER_TRY(const Bound a, bind(args, {"value"}));
   if (a[0] == nullptr) return bad_argument(std::string(name) + " needs a value");
@@ -357,20 +333,16 @@ Result<Value> list_method(Context& context, const List& list, const Value& self,
 }
 
 constexpr std::string_view kStringMethods[] = {
-    "capitalize",   "casefold",    "center",    "count",      "encode",       "endswith",
-    "expandtabs",   "find",        "format",    "format_map", "index",        "isalnum",
-    "isalpha",      "isascii",     "isdecimal", "isdigit",    "isidentifier", "islower",
-    "isnumeric",    "isprintable", "isspace",   "istitle",    "isupper",      "join",
-    "ljust",        "lower",       "lstrip",    "maketrans",  "partition",    "removeprefix",
-    "removesuffix", "replace",     "rfind",     "rindex",     "rjust",        "rpartition",
-    "rsplit",       "rstrip",      "split",     "splitlines", "startswith",   "strip",
-    "swapcase",     "title",       "translate", "upper",      "zfill"};
+    "capitalize",   "casefold",   "center",    "count",       "encode",    "endswith",     "expandtabs",   "find",
+    "format",       "format_map", "index",     "isalnum",     "isalpha",   "isascii",      "isdecimal",    "isdigit",
+    "isidentifier", "islower",    "isnumeric", "isprintable", "isspace",   "istitle",      "isupper",      "join",
+    "ljust",        "lower",      "lstrip",    "maketrans",   "partition", "removeprefix", "removesuffix", "replace",
+    "rfind",        "rindex",     "rjust",     "rpartition",  "rsplit",    "rstrip",       "split",        "splitlines",
+    "startswith",   "strip",      "swapcase",  "title",       "translate", "upper",        "zfill"};
 constexpr std::string_view kDictMethods[] = {"copy", "get", "items", "keys", "values"};
-constexpr std::string_view kDictRefused[] = {"clear",      "pop",    "popitem",
-                                             "setdefault", "update", "fromkeys"};
+constexpr std::string_view kDictRefused[] = {"clear", "pop", "popitem", "setdefault", "update", "fromkeys"};
 constexpr std::string_view kListMethods[] = {"copy", "count", "index"};
-constexpr std::string_view kListRefused[] = {"append", "clear",  "extend",  "insert",
-                                             "pop",    "remove", "reverse", "sort"};
+constexpr std::string_view kListRefused[] = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
 
 template <size_t N>
 bool among(const std::string_view (&names)[N], std::string_view name) {
@@ -382,24 +354,19 @@ bool among(const std::string_view (&names)[N], std::string_view name) {
 bool has_method(const Value& v, std::string_view name) {
   if (v.is_string()) return among(kStringMethods, name);
   if (v.is_dict()) return among(kDictMethods, name) || among(kDictRefused, name);
-  if (v.is_list())
-    return among(kListMethods, name) || (!v.as_list().is_tuple && among(kListRefused, name));
+  if (v.is_list()) return among(kListMethods, name) || (!v.as_list().is_tuple && among(kListRefused, name));
   return false;
 }
 
-Result<Value> call_method(Context& context, const Value& v, std::string_view name,
-                          const CallArgs& args) {
+Result<Value> call_method(Context& context, const Value& v, std::string_view name, const CallArgs& args) {
   const auto named = [&](Result<Value> r) -> Result<Value> {
     if (r.ok() || r.error().code == ErrorCode::out_of_range) return r;
     return r.error().with_context("." + std::string(name) + "()");
   };
   if (v.is_string()) return named(string_method(context, v.as_text(), name, args));
-  if (v.is_dict() && among(kDictMethods, name))
-    return named(dict_method(context, v.as_dict(), v, name, args));
-  if (v.is_list() && among(kListMethods, name))
-    return named(list_method(context, v.as_list(), v, name, args));
-  return Error{ErrorCode::unsupported, "." + std::string(name) + "() would change a " +
-                                           std::string(v.type_name()) +
+  if (v.is_dict() && among(kDictMethods, name)) return named(dict_method(context, v.as_dict(), v, name, args));
+  if (v.is_list() && among(kListMethods, name)) return named(list_method(context, v.as_list(), v, name, args));
+  return Error{ErrorCode::unsupported, "." + std::string(name) + "() would change a " + std::string(v.type_name()) +
                                            " in place, which templates may not do"};
 }
 

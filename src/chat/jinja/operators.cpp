@@ -10,8 +10,8 @@ namespace {
 Error unsupported(std::string_view op, const Value& a, const Value& b) {
   if (a.is_undefined()) return bad_argument(a.undefined_message());
   if (b.is_undefined()) return bad_argument(b.undefined_message());
-  return bad_argument("unsupported operand types for " + std::string(op) + ": " +
-                      std::string(a.type_name()) + " and " + std::string(b.type_name()));
+  return bad_argument("unsupported operand types for " + std::string(op) + ": " + std::string(a.type_name()) + " and " +
+                      std::string(b.type_name()));
 }
 
 Error overflow() { return bad_argument("an integer does not fit 64 bits"); }
@@ -95,9 +95,7 @@ Result<Value> float_operation(char op, double x, double y) {
 
 }  // namespace
 
-Result<Value> add(Context& context, const Value& a, const Value& b) {
-  return arithmetic(context, '+', a, b);
-}
+Result<Value> add(Context& context, const Value& a, const Value& b) { return arithmetic(context, '+', a, b); }
 
 Result<Value> arithmetic(Context& context, char op, const Value& a, const Value& b) {
   if (a.is_integral() && b.is_integral()) return integer_operation(op, a.as_int(), b.as_int());
@@ -109,16 +107,13 @@ Result<Value> arithmetic(Context& context, char op, const Value& a, const Value&
     return out.take();
   }
   if (op == '+' && a.is_list() && b.is_list() && a.as_list().is_tuple == b.as_list().is_tuple) {
-    PONDER_CHECK_OK(context.charge_bytes((a.as_list().items.size() + b.as_list().items.size()) *
-                                         sizeof(Value)));
+    PONDER_CHECK_OK(context.charge_bytes((a.as_list().items.size() + b.as_list().items.size()) * sizeof(Value)));
     List list = a.as_list();
     list.items.insert(list.items.end(), b.as_list().items.begin(), b.as_list().items.end());
     return context.make(std::move(list));
   }
-  if (op == '*' && (a.is_string() || a.is_list()) && b.is_integral())
-    return repeat(context, a, b.as_int());
-  if (op == '*' && (b.is_string() || b.is_list()) && a.is_integral())
-    return repeat(context, b, a.as_int());
+  if (op == '*' && (a.is_string() || a.is_list()) && b.is_integral()) return repeat(context, a, b.as_int());
+  if (op == '*' && (b.is_string() || b.is_list()) && a.is_integral()) return repeat(context, b, a.as_int());
   if (op == '%' && a.is_string()) return percent_format(context, a.as_text(), b);
   const std::string name = op == 'f' ? "//" : op == 'p' ? "**" : std::string(1, op);
   return unsupported(name, a, b);
@@ -127,8 +122,7 @@ Result<Value> arithmetic(Context& context, char op, const Value& a, const Value&
 Result<bool> contains(Context& context, const Value& container, const Value& item) {
   if (container.is_string()) {
     if (!item.is_string()) {
-      return bad_argument("'in' a string needs a string on the left, not " +
-                          std::string(item.type_name()));
+      return bad_argument("'in' a string needs a string on the left, not " + std::string(item.type_name()));
     }
     PONDER_CHECK_OK(context.charge_steps(container.as_text().size() / 256));
     return container.as_view().find(item.as_view()) != std::string_view::npos;
@@ -142,8 +136,7 @@ Result<bool> contains(Context& context, const Value& container, const Value& ite
     return false;
   }
   if (container.is_undefined()) return false;
-  return bad_argument("'in' needs a list, dict or string on the right, not " +
-                      std::string(container.type_name()));
+  return bad_argument("'in' needs a list, dict or string on the right, not " + std::string(container.type_name()));
 }
 
 }  // namespace ponder::chat::jinja

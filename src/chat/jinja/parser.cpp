@@ -59,8 +59,7 @@ Result<void> Parser::expect_name(std::string_view name) {
 }
 
 Result<std::string> Parser::expect_any_name(std::string_view what) {
-  if (now().type != TokenType::name)
-    return fail("expected " + std::string(what) + ", found " + found());
+  if (now().type != TokenType::name) return fail("expected " + std::string(what) + ", found " + found());
   std::string name = now().text;
   advance();
   return name;
@@ -90,14 +89,11 @@ Result<ExprPtr> Parser::finish(ExprPtr e) const {
     grow(e->arguments->rest);
     grow(e->arguments->rest_named);
   }
-  if (e->height > kMaxHeight)
-    return error_at(ErrorCode::invalid_file, e->place, "this expression is nested too deep");
+  if (e->height > kMaxHeight) return error_at(ErrorCode::invalid_file, e->place, "this expression is nested too deep");
   return e;
 }
 
-Result<ExprPtr> Parser::expression(bool with_conditional) {
-  return with_conditional ? conditional() : or_();
-}
+Result<ExprPtr> Parser::expression(bool with_conditional) { return with_conditional ? conditional() : or_(); }
 
 Result<ExprPtr> Parser::conditional() {
   const DepthGuard guard(depth_);
@@ -156,9 +152,8 @@ Result<ExprPtr> Parser::compare() {
   PONDER_TRY(ExprPtr first, sum());
   ExprPtr e;
   while (true) {
-    static constexpr std::pair<std::string_view, Op> kOps[] = {{"==", Op::eq}, {"!=", Op::ne},
-                                                               {"<", Op::lt},  {"<=", Op::le},
-                                                               {">", Op::gt},  {">=", Op::ge}};
+    static constexpr std::pair<std::string_view, Op> kOps[] = {{"==", Op::eq}, {"!=", Op::ne}, {"<", Op::lt},
+                                                               {"<=", Op::le}, {">", Op::gt},  {">=", Op::ge}};
     std::optional<Op> op;
     for (const auto& [text, value] : kOps) {
       if (is_op(text)) op = value;
@@ -182,8 +177,7 @@ Result<ExprPtr> Parser::compare() {
   return finish(std::move(e));
 }
 
-Result<ExprPtr> Parser::chain(ExprKind kind, Rule operand,
-                              std::initializer_list<std::pair<std::string_view, Op>> ops) {
+Result<ExprPtr> Parser::chain(ExprKind kind, Rule operand, std::initializer_list<std::pair<std::string_view, Op>> ops) {
   PONDER_TRY(ExprPtr first, (this->*operand)());
   ExprPtr e;
   while (now().type == TokenType::op) {
@@ -205,22 +199,16 @@ Result<ExprPtr> Parser::chain(ExprKind kind, Rule operand,
   return finish(std::move(e));
 }
 
-Result<ExprPtr> Parser::sum() {
-  return chain(ExprKind::chain, &Parser::concat, {{"+", Op::add}, {"-", Op::sub}});
-}
+Result<ExprPtr> Parser::sum() { return chain(ExprKind::chain, &Parser::concat, {{"+", Op::add}, {"-", Op::sub}}); }
 
-Result<ExprPtr> Parser::concat() {
-  return chain(ExprKind::concat, &Parser::product, {{"~", Op::add}});
-}
+Result<ExprPtr> Parser::concat() { return chain(ExprKind::concat, &Parser::product, {{"~", Op::add}}); }
 
 Result<ExprPtr> Parser::product() {
   return chain(ExprKind::chain, &Parser::power,
                {{"*", Op::mul}, {"/", Op::div}, {"//", Op::floor_div}, {"%", Op::mod}});
 }
 
-Result<ExprPtr> Parser::power() {
-  return chain(ExprKind::chain, &Parser::filtered_unary, {{"**", Op::power}});
-}
+Result<ExprPtr> Parser::power() { return chain(ExprKind::chain, &Parser::filtered_unary, {{"**", Op::power}}); }
 
 Result<ExprPtr> Parser::unary(bool with_filter) {
   const DepthGuard guard(depth_);
@@ -314,8 +302,8 @@ Result<ExprPtr> Parser::tuple(bool with_conditional, bool in_parentheses) {
   std::vector<ExprPtr> items;
   bool is_tuple = false;
   const auto ended = [&] {
-    return now().type == TokenType::variable_end || now().type == TokenType::block_end ||
-           is_op(")") || is_name("recursive");
+    return now().type == TokenType::variable_end || now().type == TokenType::block_end || is_op(")") ||
+           is_name("recursive");
   };
   while (!ended()) {
     PONDER_TRY(ExprPtr item, expression(with_conditional));
@@ -461,10 +449,9 @@ Result<ExprPtr> Parser::test(ExprPtr subject) {
   }
   e->arguments = std::make_unique<Arguments>();
   const TokenType type = now().type;
-  const bool value_follows =
-      type == TokenType::string || type == TokenType::integer || type == TokenType::floating ||
-      is_op("[") || is_op("{") ||
-      (type == TokenType::name && !is_name("else") && !is_name("or") && !is_name("and"));
+  const bool value_follows = type == TokenType::string || type == TokenType::integer || type == TokenType::floating ||
+                             is_op("[") || is_op("{") ||
+                             (type == TokenType::name && !is_name("else") && !is_name("or") && !is_name("and"));
   if (is_op("(")) {
     PONDER_TRY(e->arguments, arguments());
   } else if (value_follows) {
@@ -495,8 +482,7 @@ Result<std::unique_ptr<Arguments>> Parser::arguments() {
       PONDER_TRY(result->rest, expression());
     } else if (skip_op("**")) {
       PONDER_TRY(result->rest_named, expression());
-    } else if (now().type == TokenType::name && next_token().type == TokenType::op &&
-               next_token().text == "=") {
+    } else if (now().type == TokenType::name && next_token().type == TokenType::op && next_token().text == "=") {
       std::string name = now().text;
       advance();
       advance();
@@ -515,8 +501,7 @@ Result<std::unique_ptr<Arguments>> Parser::arguments() {
 }
 
 Result<std::shared_ptr<const Program>> parse(std::string_view source) {
-  if (!utf8::is_valid(source))
-    return Error{ErrorCode::invalid_file, "the chat template is not valid UTF-8"};
+  if (!utf8::is_valid(source)) return Error{ErrorCode::invalid_file, "the chat template is not valid UTF-8"};
   PONDER_TRY(std::vector<Token> tokens, tokenize(source));
   return Parser(std::move(tokens)).run();
 }

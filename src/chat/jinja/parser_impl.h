@@ -11,8 +11,7 @@ namespace ponder::chat::jinja {
 
 class Parser {
  public:
-  explicit Parser(std::vector<Token> tokens)
-      : tokens_(std::move(tokens)), program_(std::make_shared<Program>()) {}
+  explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)), program_(std::make_shared<Program>()) {}
   Result<std::shared_ptr<const Program>> run();
 
  private:
@@ -23,17 +22,13 @@ class Parser {
   const Token& next_token() const { return tokens_[std::min(at_ + 1, tokens_.size() - 1)]; }
   void advance() { at_ += at_ + 1 < tokens_.size(); }
   bool is_op(std::string_view op) const { return now().type == TokenType::op && now().text == op; }
-  bool is_name(std::string_view name) const {
-    return now().type == TokenType::name && now().text == name;
-  }
+  bool is_name(std::string_view name) const { return now().type == TokenType::name && now().text == name; }
   bool skip_op(std::string_view op);
   bool skip_name(std::string_view name);
   Result<void> expect_op(std::string_view op);
   Result<void> expect_name(std::string_view name);
   Result<std::string> expect_any_name(std::string_view what);
-  Error fail(std::string_view message) const {
-    return error_at(ErrorCode::invalid_file, now().place, message);
-  }
+  Error fail(std::string_view message) const { return error_at(ErrorCode::invalid_file, now().place, message); }
   std::string found() const;
   int symbol(const std::string& name);
 
@@ -64,8 +59,7 @@ class Parser {
   Result<ExprPtr> dict();
   Result<std::unique_ptr<Arguments>> arguments();
   using Rule = Result<ExprPtr> (Parser::*)();
-  Result<ExprPtr> chain(ExprKind kind, Rule operand,
-                        std::initializer_list<std::pair<std::string_view, Op>> ops);
+  Result<ExprPtr> chain(ExprKind kind, Rule operand, std::initializer_list<std::pair<std::string_view, Op>> ops);
 
   // Statements.
   Result<Body> body(std::initializer_list<std::string_view> ends);

@@ -48,8 +48,7 @@ Result<Body> Parser::body(std::initializer_list<std::string_view> ends) {
     }
   }
   if (ends.size() > 0)
-    return fail("{% " + std::string(*(ends.end() - 1)) +
-                " %} is missing at the end of the template");
+    return fail("{% " + std::string(*(ends.end() - 1)) + " %} is missing at the end of the template");
   --depth_;
   return out;
 }
@@ -81,12 +80,10 @@ Result<void> Parser::statement(Body& out) {
     out.push_back(std::move(s));
     return {};
   }
-  if (name == "include" || name == "import" || name == "from" || name == "extends" ||
-      name == "block") {
+  if (name == "include" || name == "import" || name == "from" || name == "extends" || name == "block") {
     return fail("{% " + name + " %} needs other template files, which a model does not have");
   }
-  if (name.starts_with("end") || name == "elif" || name == "else")
-    return fail("{% " + name + " %} has no beginning");
+  if (name.starts_with("end") || name == "elif" || name == "else") return fail("{% " + name + " %} has no beginning");
   return fail("unknown statement '" + name + "'");
 }
 
@@ -106,8 +103,7 @@ Result<Target> Parser::target(bool allow_several) {
       --depth_;
     } else {
       PONDER_TRY(const std::string name, expect_any_name("a variable's name"));
-      if (name == "true" || name == "false" || name == "none" || name == "True" ||
-          name == "False" || name == "None") {
+      if (name == "true" || name == "false" || name == "none" || name == "True" || name == "False" || name == "None") {
         return fail("cannot assign to '" + name + "'");
       }
       one.symbol = symbol(name);

@@ -16,8 +16,7 @@ Text strip(const Text& text, Side side, const Text* characters) {
     return characters->view().find(all.substr(at, d.length)) != std::string_view::npos;
   };
   size_t begin = 0, end = all.size();
-  while (side != Side::right && begin < end && goes(begin))
-    begin += utf8::decode(all.substr(begin)).length;
+  while (side != Side::right && begin < end && goes(begin)) begin += utf8::decode(all.substr(begin)).length;
   while (side != Side::left && end > begin) {
     size_t last = end - 1;
     while (last > begin && (uint8_t(all[last]) & 0xC0) == 0x80) --last;
@@ -27,8 +26,7 @@ Text strip(const Text& text, Side side, const Text* characters) {
   return begin == 0 && end == all.size() ? text : text.slice(begin, end);
 }
 
-Result<Value> replace(Context& context, const Text& text, const Text& from, const Text& to,
-                      int64_t count) {
+Result<Value> replace(Context& context, const Text& text, const Text& from, const Text& to, int64_t count) {
   const std::string_view all = text.view();
   TextBuilder out(context);
   size_t i = 0;
@@ -64,8 +62,7 @@ std::vector<Text> split_lines(const Text& text, bool keep_ends) {
     const utf8::Decoded d = utf8::decode(all.substr(i));
     const char32_t c = d.code_point;
     size_t next = i + d.length;
-    const bool ends =
-        (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+    const bool ends = (c >= 10 && c <= 13) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
     if (ends) {
       if (c == '\r' && next < all.size() && all[next] == '\n') ++next;
       lines.push_back(text.slice(start, keep_ends ? next : i));
@@ -77,8 +74,7 @@ std::vector<Text> split_lines(const Text& text, bool keep_ends) {
   return lines;
 }
 
-Result<Value> pad(Context& context, const Text& text, int64_t width, Side text_side,
-                  const Text& fill) {
+Result<Value> pad(Context& context, const Text& text, int64_t width, Side text_side, const Text& fill) {
   const int64_t missing = width - int64_t(count_code_points(text.view()));
   if (missing <= 0) return context.make(text);
   // str.center puts the odd character left when the width is odd.
@@ -105,8 +101,7 @@ SliceRange slice_range(int64_t size, const int64_t* start, const int64_t* stop, 
   return {first, int64_t((uint64_t(distance) - 1) / stride) + 1};
 }
 
-Result<Value> slice_text(Context& context, const Text& text, const int64_t* start,
-                         const int64_t* stop, int64_t step) {
+Result<Value> slice_text(Context& context, const Text& text, const int64_t* start, const int64_t* stop, int64_t step) {
   const std::string_view all = text.view();
   PONDER_CHECK_OK(context.charge_steps(all.size() / 256));
   std::vector<size_t> offsets;  // of the characters, only when they are not all one byte

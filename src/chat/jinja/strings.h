@@ -16,8 +16,7 @@ std::vector<Text> split_lines(const Text& text, bool keep_ends = false);
 /// Pads to `width` characters with `fill` (one character).
 Result<Value> pad(Context&, const Text& text, int64_t width, Side text_side, const Text& fill);
 /// text[start:stop:step] by characters; null: not given.
-Result<Value> slice_text(Context&, const Text& text, const int64_t* start, const int64_t* stop,
-                         int64_t step);
+Result<Value> slice_text(Context&, const Text& text, const int64_t* start, const int64_t* stop, int64_t step);
 /// Python's rule for slices: the first index, how many, by `step`.
 struct SliceRange {
   int64_t start, count;

@@ -81,9 +81,7 @@ bool boolean(const Value& v) { return v.is_bool(); }
 bool is_true(const Value& v) { return v.is_bool() && v.as_bool(); }
 bool is_false(const Value& v) { return v.is_bool() && !v.as_bool(); }
 bool mapping(const Value& v) { return v.is_dict(); }
-bool sequence(const Value& v) {
-  return v.is_string() || v.is_list() || v.is_dict() || v.is_undefined();
-}
+bool sequence(const Value& v) { return v.is_string() || v.is_list() || v.is_dict() || v.is_undefined(); }
 bool callable(const Value& v) { return v.is_object() && v.as_object()->callable(); }
 
 // str.islower / isupper through the method, which knows about cased characters.

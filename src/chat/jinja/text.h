@@ -18,8 +18,7 @@ enum class Origin : bool { template_text, user };
 class Text {
  public:
   Text() = default;
-  Text(std::string bytes, Origin origin)
-      : bytes_(std::move(bytes)), first_user_(origin == Origin::user) {}
+  Text(std::string bytes, Origin origin) : bytes_(std::move(bytes)), first_user_(origin == Origin::user) {}
 
   const std::string& bytes() const { return bytes_; }
   std::string_view view() const { return bytes_; }

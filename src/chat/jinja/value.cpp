@@ -168,8 +168,7 @@ const void* Value::identity() const {
 }
 
 std::string Value::undefined_message() const {
-  if (const auto* u = std::get_if<Undefined>(&v_); u != nullptr && u->what != nullptr)
-    return *u->what;
+  if (const auto* u = std::get_if<Undefined>(&v_); u != nullptr && u->what != nullptr) return *u->what;
   return "the value is undefined";
 }
 
@@ -281,17 +280,15 @@ Result<bool> less(const Value& a, const Value& b) {
   }
   if (a.is_undefined()) return Error{ErrorCode::invalid_argument, a.undefined_message()};
   if (b.is_undefined()) return Error{ErrorCode::invalid_argument, b.undefined_message()};
-  return Error{ErrorCode::invalid_argument, "values of type " + std::string(a.type_name()) +
-                                                " and " + std::string(b.type_name()) +
-                                                " have no order"};
+  return Error{ErrorCode::invalid_argument, "values of type " + std::string(a.type_name()) + " and " +
+                                                std::string(b.type_name()) + " have no order"};
 }
 
 std::string format_float(double d) {
   if (std::isnan(d)) return "nan";
   if (std::isinf(d)) return d < 0 ? "-inf" : "inf";
   char buffer[64];
-  const auto end =
-      std::to_chars(buffer, buffer + sizeof buffer, d, std::chars_format::scientific).ptr;
+  const auto end = std::to_chars(buffer, buffer + sizeof buffer, d, std::chars_format::scientific).ptr;
   const std::string s(buffer, end);  // -d.ddde[+-]xx, the shortest digits that read back as d
   const size_t e = s.find('e');
   const int exponent = std::atoi(s.c_str() + e + 1);
@@ -304,14 +301,12 @@ std::string format_float(double d) {
     if (digits.size() <= size_t(exponent) + 1) {
       return sign + digits + std::string(size_t(exponent) + 1 - digits.size(), '0') + ".0";
     }
-    return sign + digits.substr(0, size_t(exponent) + 1) + "." +
-           digits.substr(size_t(exponent) + 1);
+    return sign + digits.substr(0, size_t(exponent) + 1) + "." + digits.substr(size_t(exponent) + 1);
   }
   std::string text = sign + digits.substr(0, 1);
   if (digits.size() > 1) text += "." + digits.substr(1);
   const int magnitude = std::abs(exponent);
-  return text + (exponent < 0 ? "e-" : "e+") + (magnitude < 10 ? "0" : "") +
-         std::to_string(magnitude);
+  return text + (exponent < 0 ? "e-" : "e+") + (magnitude < 10 ? "0" : "") + std::to_string(magnitude);
 }
 
 Text to_text(const Value& v) {

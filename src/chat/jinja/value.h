@@ -52,9 +52,7 @@ class Value {
     return v;
   }
   /// A string the template wrote.
-  static Value literal(std::string text) {
-    return Value(Text(std::move(text), Origin::template_text));
-  }
+  static Value literal(std::string text) { return Value(Text(std::move(text), Origin::template_text)); }
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(v_); }
   bool is_none() const { return std::holds_alternative<None>(v_); }
