@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -84,12 +85,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
     return 0;
   }
-  // Families that do not normalise give every byte back.
+  // Families that do not normalise give every byte back. Long inputs only cost rounds.
   static const auto all = [] {
     std::vector<std::pair<std::shared_ptr<const Tokenizer>, bool>> v;
-    for (const auto name : pre_tokenizer_names()) v.emplace_back(small(name), !find_pre_tokenizer(name)->nfc);
+    std::set<const PreTokenizerSpec*> seen;
+    for (const auto name : pre_tokenizer_names()) {
+      const PreTokenizerSpec* spec = find_pre_tokenizer(name);
+      if (seen.insert(spec).second) v.emplace_back(small(name), !spec->nfc);
+    }
     return v;
   }();
-  for (const auto& [t, whole] : all) use(*t, input, whole);
+  for (const auto& [t, whole] : all) use(*t, input.substr(0, 1024), whole);
   return 0;
 }
