@@ -1,0 +1,49 @@
+// Which sequences get how many rows in the next batch. Sequences that are generating come first, so that nobody's prompt
+// stops anybody's answer; what is left of the step's time goes to prompts, shared evenly.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ponder::engine {
+
+/// What one running sequence has to do.
+struct Work {
+  int pending = 1;          ///< tokens not yet computed, >= 1
+  bool generating = false;  ///< has drawn a token before
+  bool may_draw = true;     ///< the row of the last pending token may draw
+  uint64_t last_turn = 0;   ///< when it last got rows: who waited longest goes first when not all fit
+};
+
+struct Grant {
+  size_t index = 0;  ///< into the work
+  int rows = 0;
+  bool draw = false;  ///< the last row draws
+};
+
+struct SchedulerLimits {
+  int max_rows = 512, max_outputs = 32;
+  double target_seconds = 0.1;
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerLimits& limits) : limits_(limits) {}
+
+  /// Work is given oldest first; grants come in the same order. Not empty unless there is no work.
+  std::vector<Grant> schedule(std::span<const Work> work);
+  /// How long a step took: what prompt chunks are sized by.
+  void measured(int decode_rows, int prefill_rows, double seconds);
+
+ private:
+  int prefill_budget(int decode_rows) const;
+
+  SchedulerLimits limits_;
+  double decode_seconds_ = 0;  // a step of decode rows only, moving average; 0: not yet known
+  double row_seconds_ = 0;     // a further prefill row
+  uint64_t turn_ = 0;
+};
+
+}  // namespace ponder::engine

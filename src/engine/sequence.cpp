@@ -1,0 +1,197 @@
+// The rules of a sequence. A token joins in this order: appended; controllers asked; sink told; decisions carried out
+// (finish, params, stream, rewind, force); then end token, max_new_tokens and context are looked at. Forced tokens join
+// the same way, one after the other, until none waits. Next to read: loop.cpp.
+#include "engine/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ponder::engine {
+namespace {
+// Forced tokens that join in one turn: a controller that forces for ever must not hold up the others.
+constexpr int kForcedPerTurn = 1024;
+}  // namespace
+
+Sequence::Sequence(SequenceId id, SequenceRequest request, int limit, int vocab_size, double now)
+    : id_(id),
+      request_(std::move(request)),
+      prompt_size_(int(request_.prompt.size())),
+      limit_(limit),
+      vocab_size_(vocab_size),
+      tokens_(std::move(request_.prompt)),
+      submitted_(now) {
+  stats_.prompt_tokens = prompt_size_;
+}
+
+std::unique_ptr<Sequence> Sequence::fork(SequenceId id, uint32_t stream,
+                                         std::vector<std::shared_ptr<Controller>> controllers, Sink sink,
+                                         double now) const {
+  SequenceRequest request = request_;
+  request.prompt = tokens_;
+  request.prompt.insert(request.prompt.end(), forced_.begin(), forced_.end());
+  request.stream = stream;
+  request.controllers = std::move(controllers);
+  request.sink = std::move(sink);
+  if (request.max_new_tokens >= 0)
+    request.max_new_tokens = std::max(0, request.max_new_tokens - (int(request.prompt.size()) - prompt_size_));
+  return std::make_unique<Sequence>(id, std::move(request), limit_, vocab_size_, now);
+}
+
+void Sequence::start() {
+  started_ = true;
+  // A copy: forcing appends to tokens_ only later, but a controller may keep looking at its span during the call.
+  const std::vector<TokenId> prompt = tokens_;
+  if (int(tokens_.size()) >= limit_) end(finish::kContext);
+  if (request_.max_new_tokens == 0) end(finish::kLength);
+  if (!ended()) consult([&](Controller& c) { return c.on_start(prompt); });
+  drain_forced();
+}
+
+void Sequence::poll() {
+  if (!started_ || ended()) return;
+  consult([](Controller& c) { return c.on_step(); });
+  drain_forced();
+}
+
+template <class Ask>
+void Sequence::consult(Ask ask) {
+  Decision joint;
+  for (const auto& controller : request_.controllers) {
+    Decision d = ask(*controller);
+    if (d.finish && !joint.finish) joint.finish = std::move(d.finish);
+    if (d.params) joint.params = std::move(d.params);
+    if (d.stream) joint.stream = d.stream;
+    if (d.rewind_to) joint.rewind_to = std::min(d.rewind_to.value(), joint.rewind_to.value_or(*d.rewind_to));
+    joint.force.insert(joint.force.end(), d.force.begin(), d.force.end());
+  }
+  if (joint.finish) return end(std::move(*joint.finish));
+  if (joint.params) {
+    auto valid = sample::validate(*joint.params);
+    if (!valid.ok()) return end(finish::kError, valid.error().with_context("a controller's sampling parameters"));
+    request_.sampling = std::move(*joint.params);
+  }
+  if (joint.stream) request_.stream = *joint.stream;
+  if (joint.rewind_to) rewind(*joint.rewind_to);
+  for (TokenId token : joint.force) {
+    if (token < 0 || token >= vocab_size_)
+      return end(finish::kError, Error{ErrorCode::internal, "a controller forced token " + std::to_string(token) +
+                                                                ", which this vocabulary does not have"});
+    forced_.push_back(token);
+  }
+}
+
+void Sequence::rewind(int position) {
+  position = std::max(position, prompt_size_);
+  forced_.clear();
+  if (position >= int(tokens_.size())) return;
+  tokens_.resize(size_t(position));
+  // The token before the next draw is computed again: its logits are needed.
+  if (state && state->length() > position - 1) state->trim(position - 1);
+  indexed_pages = std::min(indexed_pages, (position - 1) / backend::kv::kPageTokens);
+}
+
+void Sequence::drain_forced() {
+  for (int i = 0; i < kForcedPerTurn && !forced_.empty() && !ended(); ++i) {
+    const TokenId token = forced_.front();
+    forced_.pop_front();
+    sample::Sampled as_drawn;
+    as_drawn.token = token;
+    join(token, true, as_drawn);
+  }
+}
+
+void Sequence::join(TokenId token, bool forced, const sample::Sampled& sampled) {
+  TokenEvent event;
+  event.token = token;
+  event.position = int32_t(tokens_.size());
+  event.forced = forced;
+  event.end = std::find(request_.end_tokens.begin(), request_.end_tokens.end(), token) != request_.end_tokens.end();
+  event.sampled = sampled;
+  tokens_.push_back(token);
+  ++stats_.output_tokens;
+
+  // The sink hears of the token before its consequences (forced tokens, the end), which consult() only notes down.
+  consult([&](Controller& c) { return c.on_token(event); });
+  if (request_.sink.on_token) request_.sink.on_token(event);
+
+  const bool still_here = int(tokens_.size()) > event.position;
+  if (ended() || !still_here) return;
+  if (event.end) return end(finish::kStop);
+  if (request_.max_new_tokens >= 0 && int(tokens_.size()) - prompt_size_ >= request_.max_new_tokens)
+    return end(finish::kLength);
+  if (int(tokens_.size()) >= limit_) end(finish::kContext);
+}
+
+const sample::Request& Sequence::prepare_draw() {
+  draw_ = {};
+  draw_.params = &request_.sampling;
+  draw_.history = tokens_;
+  draw_.stream = request_.stream;
+  draw_.position = uint32_t(tokens_.size());
+  draw_.top_logprobs = request_.top_logprobs;
+  int masks = 0;
+  for (const auto& controller : request_.controllers) {
+    const sample::MaskWords mask = controller->mask();
+    if (mask.empty()) continue;
+    if (++masks == 1) {
+      draw_.mask = mask;
+      continue;
+    }
+    if (masks == 2) joint_mask_.assign(draw_.mask.begin(), draw_.mask.end());
+    joint_mask_.resize(std::min(joint_mask_.size(), mask.size()));
+    for (size_t i = 0; i < joint_mask_.size(); ++i) joint_mask_[i] &= mask[i];
+    draw_.mask = joint_mask_;
+  }
+  // A plan takes whole masks only; what a short one leaves out is forbidden.
+  const size_t words = size_t(vocab_size_ + 31) / 32;
+  if (masks > 0 && draw_.mask.size() < words) {
+    std::vector<uint32_t> whole(draw_.mask.begin(), draw_.mask.end());
+    whole.resize(words, 0);
+    joint_mask_ = std::move(whole);
+    draw_.mask = joint_mask_;
+  }
+  return draw_;
+}
+
+void Sequence::drawn(const sample::Sampled& sampled, double now) {
+  if (sampled.token < 0) {
+    return end(
+        finish::kError,
+        Error{ErrorCode::invalid_argument,
+              "no token can follow at position " + std::to_string(tokens_.size()) +
+                  ": every token is forbidden (format, grammar or logit_bias), or the model's output is not a number"});
+  }
+  if (first_token_ < 0) first_token_ = now;
+  last_token_ = now;
+  join(sampled.token, false, sampled);
+  drain_forced();
+}
+
+void Sequence::first_row(double now) {
+  if (first_row_ < 0) first_row_ = now;
+}
+
+void Sequence::prefilled(int computed) {
+  if (request_.sink.on_prefill) request_.sink.on_prefill({std::min(computed, prompt_size_), prompt_size_});
+}
+
+void Sequence::end(std::string reason, std::optional<Error> error) {
+  if (!ending_) ending_ = Ending{std::move(reason), std::move(error)};
+}
+
+void Sequence::finish() {
+  state.reset();
+  Finished finished;
+  finished.reason = ending_->reason;
+  finished.error = ending_->error;
+  finished.stats = stats_;
+  if (first_row_ >= 0) finished.stats.queue_seconds = first_row_ - submitted_;
+  if (first_token_ >= 0) {
+    finished.stats.prefill_seconds = first_token_ - first_row_;
+    finished.stats.decode_seconds = last_token_ - first_token_;
+  }
+  for (const auto& controller : request_.controllers) controller->on_finish(finished.reason);
+  if (request_.sink.on_finish) request_.sink.on_finish(finished);
+}
+
+}  // namespace ponder::engine

@@ -1,0 +1,80 @@
+// One sequence inside the engine: its tokens, what its controllers decided, and its events. Knows nothing of batches;
+// the loop asks what is pending, feeds it, and hands back what was drawn.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/engine.h"
+
+namespace ponder::engine {
+
+struct Ending {
+  std::string reason;
+  std::optional<Error> error;
+};
+
+class Sequence {
+ public:
+  Sequence(SequenceId id, SequenceRequest request, int limit, int vocab_size, double now);
+
+  SequenceId id() const { return id_; }
+  const std::vector<TokenId>& tokens() const { return tokens_; }
+  const std::string& client() const { return request_.client; }
+  int prompt_size() const { return prompt_size_; }
+  int pending() const { return int(tokens_.size()) - (state ? state->length() : 0); }
+  bool generating() const { return first_token_ >= 0; }  ///< has drawn a token
+  bool may_draw() const { return forced_.empty(); }
+  bool started() const { return started_; }
+  bool ended() const { return ending_.has_value(); }
+
+  /// A copy from here; the engine gives the KV.
+  std::unique_ptr<Sequence> fork(SequenceId id, uint32_t stream, std::vector<std::shared_ptr<Controller>> controllers,
+                                 Sink sink, double now) const;
+
+  /// First admission: the controllers see the prompt.
+  void start();
+  /// Between steps: on_step of the controllers, then forced tokens that still wait.
+  void poll();
+  /// What the last pending row draws with; valid until the next event of this sequence.
+  const sample::Request& prepare_draw();
+  /// A drawn token joins the sequence. All events and decisions that follow from it happen here.
+  void drawn(const sample::Sampled& sampled, double now);
+  void prefilled(int cached_now);
+  void first_row(double now);
+
+  void end(std::string reason, std::optional<Error> error = std::nullopt);
+  /// Tells the controllers and the sink; the last thing that happens to a sequence.
+  void finish();
+
+  std::unique_ptr<backend::SequenceState> state;  ///< null while it has no pages
+  std::optional<SequenceId> parent;               ///< a fork of a prompt that was not computed yet: worth waiting for
+  uint64_t last_turn = 0;                         ///< see Work
+  int indexed_pages = 0;                          ///< full pages known to the prefix index
+  void add_cached(int tokens) { stats_.cached_tokens += tokens; }
+
+ private:
+  template <class Ask>
+  void consult(Ask ask);
+  void join(TokenId token, bool forced, const sample::Sampled& sampled);
+  void drain_forced();
+  void rewind(int position);
+
+  SequenceId id_;
+  SequenceRequest request_;  // its prompt is moved to tokens_
+  int prompt_size_, limit_, vocab_size_;
+  std::vector<TokenId> tokens_;
+  std::deque<TokenId> forced_;
+  bool started_ = false;
+  std::optional<Ending> ending_;
+  sample::Request draw_;
+  std::vector<uint32_t> joint_mask_;
+  Stats stats_;
+  double submitted_, first_row_ = -1, first_token_ = -1, last_token_ = -1;
+};
+
+}  // namespace ponder::engine
