@@ -22,6 +22,7 @@ namespace http = beast::http;
 using asio::ip::tcp;
 using nlohmann::json;
 
+constexpr size_t kMaxLine = size_t(64) << 20;
 constexpr auto kPoll = std::chrono::milliseconds(50);
 
 Error unreachable(const Address& a, const std::string& why) {
@@ -30,14 +31,22 @@ Error unreachable(const Address& a, const std::string& why) {
 
 ErrorCode code_of(unsigned status) {
   switch (status) {
-    case 400: return ErrorCode::invalid_argument;
-    case 403: return ErrorCode::permission;
-    case 404: return ErrorCode::not_found;
-    case 409: return ErrorCode::already_exists;
-    case 499: return ErrorCode::cancelled;
-    case 502: return ErrorCode::network;
-    case 507: return ErrorCode::out_of_memory;
-    default: return ErrorCode::internal;
+    case 400:
+      return ErrorCode::invalid_argument;
+    case 403:
+      return ErrorCode::permission;
+    case 404:
+      return ErrorCode::not_found;
+    case 409:
+      return ErrorCode::already_exists;
+    case 499:
+      return ErrorCode::cancelled;
+    case 502:
+      return ErrorCode::network;
+    case 507:
+      return ErrorCode::out_of_memory;
+    default:
+      return ErrorCode::internal;
   }
 }
 
@@ -46,15 +55,35 @@ std::string error_text(const json& body) {
   const auto e = body.is_object() ? body.find("error") : body.end();
   if (!body.is_object() || e == body.end()) return {};
   if (e->is_string()) return e->get<std::string>();
-  if (e->is_object() && e->contains("message") && (*e)["message"].is_string()) return (*e)["message"].get<std::string>();
-  return e->dump();
+  if (e->is_object() && e->contains("message") && (*e)["message"].is_string())
+    return (*e)["message"].get<std::string>();
+  return e->dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 200);
+}
+
+// A field of what a server sent, whatever it sent.
+std::string text_of(const json& object, const char* key) {
+  const auto it = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+uint64_t count_of(const json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_number() ? it->get<uint64_t>() : 0;
+}
+json list_of(const json& object, const char* key) {
+  const auto it = object.is_object() ? object.find(key) : object.end();
+  return object.is_object() && it != object.end() && it->is_array() ? *it : json::array();
 }
 
 // One request and its reply. Each asynchronous step is driven by poll(), which looks at the cancel flag and the deadline.
 class Exchange {
  public:
   Exchange(const Address& address, const CancelFlag* cancel, double deadline_seconds)
-      : address_(address), cancel_(cancel), deadline_(deadline_seconds > 0 ? os::monotonic_seconds() + deadline_seconds : 0) {}
+      : address_(address),
+        cancel_(cancel),
+        deadline_(deadline_seconds > 0 ? os::monotonic_seconds() + deadline_seconds : 0) {}
+
+  /// Of the reply, once its headers are here; 0 before.
+  unsigned status() const { return status_; }
 
   /// Sends; calls on_data with body bytes as they come; returns the status.
   Result<unsigned> run(http::verb verb, const std::string& target, const std::string& body,
@@ -64,7 +93,8 @@ class Exchange {
     const auto endpoints = resolver.resolve(address_.host, std::to_string(address_.port), ec);
     if (ec) return unreachable(address_, ec.message());
     bool connected = false;
-    asio::async_connect(socket_, endpoints, [&](beast::error_code e, const tcp::endpoint&) { ec = e, connected = true; });
+    asio::async_connect(socket_, endpoints,
+                        [&](beast::error_code e, const tcp::endpoint&) { ec = e, connected = true; });
     PONDER_CHECK_OK(poll(connected));
     if (ec) return unreachable(address_, ec.message());
 
@@ -87,18 +117,20 @@ class Exchange {
       http::async_read_some(socket_, buffer, parser, [&](beast::error_code e, size_t) { ec = e, got = true; });
       PONDER_CHECK_OK(poll(got));
       if (ec && ec != http::error::end_of_stream) return broken(ec);
+      if (parser.is_header_done()) status_ = unsigned(parser.get().result_int());
       if (parser.is_header_done() && !parser.get().body().empty()) {
         const std::string piece = std::exchange(parser.get().body(), {});
         if (on_data) PONDER_CHECK_OK(on_data(piece));
       }
       if (ec) break;
     }
-    return unsigned(parser.get().result_int());
+    return status_;
   }
 
  private:
   Error broken(const beast::error_code& ec) const {
-    return {ErrorCode::network, "the connection to the server at " + address_.host + ":" + std::to_string(address_.port) + " broke: " + ec.message()};
+    return {ErrorCode::network, "the connection to the server at " + address_.host + ":" +
+                                    std::to_string(address_.port) + " broke: " + ec.message()};
   }
 
   Result<void> poll(const bool& done) {
@@ -110,7 +142,7 @@ class Exchange {
       const bool late = deadline_ > 0 && os::monotonic_seconds() > deadline_;
       if (cancelled || late) {
         beast::error_code ignored;
-        socket_.close(ignored);   // the server sees it and stops the work
+        socket_.close(ignored);  // the server sees it and stops the work
         context_.restart();
         context_.run();
         if (cancelled) return Error{ErrorCode::cancelled, "cancelled"};
@@ -123,6 +155,7 @@ class Exchange {
   Address address_;
   const CancelFlag* cancel_;
   double deadline_;
+  unsigned status_ = 0;
   asio::io_context context_;
   tcp::socket socket_{context_};
 };
@@ -138,12 +171,13 @@ class HttpClient : public Client {
     const auto on_line = [&](const json& line) -> Result<void> {
       ChatDelta delta;
       if (const auto m = line.find("message"); m != line.end() && m->is_object()) {
-        delta.thinking = m->value("thinking", std::string());
-        delta.content = m->value("content", std::string());
+        delta.thinking = text_of(*m, "thinking");
+        delta.content = text_of(*m, "content");
       }
       if (const auto l = line.find("logprobs"); l != line.end()) delta.logprobs = wire::logprobs_from(*l);
-      if (line.value("done", false)) result = wire::result_from(line);
-      if (sink.on_delta && (!delta.thinking.empty() || !delta.content.empty() || !delta.logprobs.empty())) sink.on_delta(std::move(delta));
+      if (const auto d = line.find("done"); d != line.end() && *d == true) result = wire::result_from(line);
+      if (sink.on_delta && (!delta.thinking.empty() || !delta.content.empty() || !delta.logprobs.empty()))
+        sink.on_delta(std::move(delta));
       return {};
     };
     auto done = lines(http::verb::post, "/api/chat", wire::chat_request(request), on_line, cancel);
@@ -160,7 +194,7 @@ class HttpClient : public Client {
   Result<std::vector<store::ModelInfo>> list() override {
     PONDER_TRY(const json reply, object(http::verb::get, "/api/tags", nullptr));
     std::vector<store::ModelInfo> all;
-    for (const auto& m : reply.value("models", json::array())) {
+    for (const auto& m : list_of(reply, "models")) {
       PONDER_TRY(auto info, wire::model_info_from(m));
       all.push_back(std::move(info));
     }
@@ -170,7 +204,7 @@ class HttpClient : public Client {
   Result<std::vector<RunningModel>> running() override {
     PONDER_TRY(const json reply, object(http::verb::get, "/api/ps", nullptr));
     std::vector<RunningModel> all;
-    for (const auto& m : reply.value("models", json::array())) all.push_back(wire::running_model_from(m));
+    for (const auto& m : list_of(reply, "models")) all.push_back(wire::running_model_from(m));
     return all;
   }
 
@@ -179,16 +213,18 @@ class HttpClient : public Client {
     return wire::show_from(reply, model);
   }
 
-  Result<void> pull(const std::string& model, bool insecure, const std::function<void(const store::PullProgress&)>& progress,
+  Result<void> pull(const std::string& model, bool insecure,
+                    const std::function<void(const store::PullProgress&)>& progress,
                     const CancelFlag* cancel) override {
-    return lines(http::verb::post, "/api/pull", {{"model", model}, {"insecure", insecure}, {"stream", true}},
-                 [&](const json& line) -> Result<void> {
-                   if (progress)
-                     progress({line.value("status", std::string()), line.value("digest", std::string()), line.value("total", uint64_t(0)),
-                               line.value("completed", uint64_t(0))});
-                   return {};
-                 },
-                 cancel);
+    return lines(
+        http::verb::post, "/api/pull", {{"model", model}, {"insecure", insecure}, {"stream", true}},
+        [&](const json& line) -> Result<void> {
+          if (progress)
+            progress({text_of(line, "status"), text_of(line, "digest"), count_of(line, "total"),
+                      count_of(line, "completed")});
+          return {};
+        },
+        cancel);
   }
 
   Result<void> remove(const std::string& model) override {
@@ -206,13 +242,20 @@ class HttpClient : public Client {
   Result<json> object(http::verb verb, const std::string& target, const json& body, double deadline = 0) {
     std::string text;
     Exchange exchange(address_, nullptr, deadline);
-    PONDER_TRY(const unsigned status, exchange.run(verb, target, body.is_null() ? "" : body.dump(), [&](std::string_view piece) -> Result<void> {
-      text += piece;
-      if (text.size() > (size_t(256) << 20)) return Error{ErrorCode::network, "the server's reply is too large"};
-      return {};
-    }));
+    PONDER_TRY(
+        const unsigned status,
+        exchange.run(verb, target, body.is_null() ? "" : body.dump(-1, ' ', false, json::error_handler_t::replace),
+                     [&](std::string_view piece) -> Result<void> {
+                       text += piece;
+                       if (text.size() > (size_t(256) << 20))
+                         return Error{ErrorCode::network, "the server's reply is too large"};
+                       return {};
+                     }));
     json reply = json::parse(text, nullptr, false);
-    if (status >= 400) return Error{code_of(status), error_text(reply).empty() ? "the server answered with status " + std::to_string(status) : error_text(reply)};
+    if (status >= 400)
+      return Error{code_of(status), error_text(reply).empty()
+                                        ? "the server answered with status " + std::to_string(status)
+                                        : error_text(reply)};
     if (text.empty()) return json::object();
     if (reply.is_discarded()) return Error{ErrorCode::network, "the server's reply is not JSON"};
     return reply;
@@ -220,27 +263,35 @@ class HttpClient : public Client {
 
  private:
   // A reply of one JSON object a line. An {"error"} line ends it.
-  Result<void> lines(http::verb verb, const std::string& target, const json& body, const std::function<Result<void>(const json&)>& on_line,
-                     const CancelFlag* cancel) {
+  Result<void> lines(http::verb verb, const std::string& target, const json& body,
+                     const std::function<Result<void>(const json&)>& on_line, const CancelFlag* cancel) {
     std::string held;
+    Exchange exchange(address_, cancel, 0);
     const auto one = [&](std::string_view text) -> Result<void> {
       if (text.empty()) return {};
       const json line = json::parse(text, nullptr, false);
+      if (exchange.status() >= 400) {
+        const std::string e = error_text(line);
+        return Error{code_of(exchange.status()),
+                     e.empty() ? "the server answered with status " + std::to_string(exchange.status()) : e};
+      }
       if (!line.is_object()) return Error{ErrorCode::network, "the server sent a line that is not a JSON object"};
       if (const std::string e = error_text(line); !e.empty()) return Error{ErrorCode::internal, e};
       return on_line(line);
     };
-    Exchange exchange(address_, cancel, 0);
-    auto status = exchange.run(verb, target, body.dump(), [&](std::string_view piece) -> Result<void> {
-      held += piece;
-      size_t at = 0;
-      for (size_t end; (end = held.find('\n', at)) != std::string::npos; at = end + 1)
-        PONDER_CHECK_OK(one(std::string_view(held).substr(at, end - at)));
-      held.erase(0, at);
-      return {};
-    });
+    auto status = exchange.run(verb, target, body.dump(-1, ' ', false, json::error_handler_t::replace),
+                               [&](std::string_view piece) -> Result<void> {
+                                 held += piece;
+                                 if (held.size() > kMaxLine)
+                                   return Error{ErrorCode::network, "the server sent a line that is too long"};
+                                 size_t at = 0;
+                                 for (size_t end; (end = held.find('\n', at)) != std::string::npos; at = end + 1)
+                                   PONDER_CHECK_OK(one(std::string_view(held).substr(at, end - at)));
+                                 held.erase(0, at);
+                                 return {};
+                               });
     if (!status.ok()) return std::move(status).error();
-    if (auto last = one(held); !last.ok()) return Error{*status >= 400 ? code_of(*status) : last.error().code, last.error().message};
+    PONDER_CHECK_OK(one(held));
     if (*status >= 400) return Error{code_of(*status), "the server answered with status " + std::to_string(*status)};
     return {};
   }
@@ -253,10 +304,12 @@ class HttpClient : public Client {
 Result<std::unique_ptr<Client>> connect(const Address& address, double timeout_seconds) {
   auto client = std::make_unique<HttpClient>(address);
   auto version = client->object(http::verb::get, "/api/version", nullptr, timeout_seconds);
-  if (!version.ok() && version.error().code == ErrorCode::not_found && version.error().message.starts_with("no server")) return version.error();
-  if (!version.ok() || !version->is_object() || version->value("server", std::string()) != "ponder")
-    return Error{ErrorCode::already_exists, address.host + ":" + std::to_string(address.port) +
-                                                " is taken by another program (Ollama?); stop it or choose another port with OLLAMA_HOST"};
+  if (!version.ok() && version.error().code == ErrorCode::not_found && version.error().message.starts_with("no server"))
+    return version.error();
+  if (!version.ok() || !version->is_object() || text_of(*version, "server") != "ponder")
+    return Error{ErrorCode::already_exists,
+                 address.host + ":" + std::to_string(address.port) +
+                     " is taken by another program (Ollama?); stop it or choose another port with OLLAMA_HOST"};
   return std::unique_ptr<Client>(std::move(client));
 }
 
@@ -266,15 +319,17 @@ Result<Address> parse_address(const std::string& input) {
   if (text.empty()) return a;
   if (const auto scheme = text.find("://"); scheme != std::string::npos) {
     if (text.substr(0, scheme) != "http")
-      return Error{ErrorCode::invalid_argument, "address \"" + input + "\": only http:// is served; put a proxy in front for https"};
+      return Error{ErrorCode::invalid_argument,
+                   "address \"" + input + "\": only http:// is served; put a proxy in front for https"};
     text.erase(0, scheme + 3);
     a.port = 80;
   }
   text = text.substr(0, text.find('/'));
   std::string port;
-  if (!text.empty() && text[0] == '[') {   // [::1]:11434
+  if (!text.empty() && text[0] == '[') {  // [::1]:11434
     const size_t end = text.find(']');
-    if (end == std::string::npos) return Error{ErrorCode::invalid_argument, "address \"" + input + "\": a ] is missing"};
+    if (end == std::string::npos)
+      return Error{ErrorCode::invalid_argument, "address \"" + input + "\": a ] is missing"};
     a.host = text.substr(1, end - 1);
     if (end + 1 < text.size() && text[end + 1] == ':') port = text.substr(end + 2);
   } else {

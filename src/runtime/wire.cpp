@@ -46,6 +46,11 @@ std::string token_from(const json& entry) {
   return text;
 }
 
+json object_from(const std::string& text) {
+  json object = json::parse(text, nullptr, false);
+  return object.is_object() ? object : json::object();
+}
+
 std::vector<std::string> strings_from(const json& object, const char* key) {
   std::vector<std::string> list;
   if (const auto it = object.find(key); it != object.end() && it->is_array())
@@ -60,9 +65,7 @@ json message(const chat::Message& m) {
   json j = {{"role", m.role}, {"content", m.content}};
   if (!m.thinking.empty()) j["thinking"] = m.thinking;
   for (const auto& call : m.tool_calls) {
-    json arguments = json::parse(call.arguments, nullptr, false);
-    if (arguments.is_discarded()) arguments = json::object();
-    json c = {{"function", {{"name", call.name}, {"arguments", std::move(arguments)}}}};
+    json c = {{"function", {{"name", call.name}, {"arguments", object_from(call.arguments)}}}};
     if (!call.id.empty()) c["id"] = call.id;
     j["tool_calls"].push_back(std::move(c));
   }
@@ -75,7 +78,10 @@ json chat_request(const ChatRequest& r) {
   json j = {{"model", r.model}, {"stream", true}, {"options", to_json(r.options)}};
   j["messages"] = json::array();
   for (const auto& m : r.messages) j["messages"].push_back(message(m));
-  if (!r.tools_json.empty()) j["tools"] = json::parse(r.tools_json, nullptr, false);
+  if (!r.tools_json.empty()) {
+    json tools = json::parse(r.tools_json, nullptr, false);
+    if (tools.is_array()) j["tools"] = std::move(tools);
+  }
   if (r.think) j["think"] = *r.think;
   if (r.keep_alive) j["keep_alive"] = *r.keep_alive;
   if (r.logprobs) {
@@ -176,12 +182,8 @@ store::Details details_from(const json& j) {
 
 json model_info(const store::ModelInfo& m) {
   const std::string name = m.name.display();
-  return {{"name", name},
-          {"model", name},
-          {"modified_at", timestamp(m.modified * 1'000'000'000)},
-          {"size", m.size},
-          {"digest", m.digest},
-          {"details", details(m.details)}};
+  return {{"name", name},   {"model", name},      {"modified_at", timestamp(m.modified * 1'000'000'000)},
+          {"size", m.size}, {"digest", m.digest}, {"details", details(m.details)}};
 }
 
 Result<store::ModelInfo> model_info_from(const json& j) {
@@ -239,12 +241,15 @@ json show(const ShowResult& s) {
             {"parameters", s.parameters},
             {"template", s.template_text},
             {"details", details(s.info.details)},
-            {"model_info", json::parse(s.model_info_json, nullptr, false)},
+            {"model_info", object_from(s.model_info_json)},
             {"capabilities", s.capabilities},
             {"modified_at", timestamp(s.info.modified * 1'000'000'000)}};
   if (!s.license.empty()) j["license"] = s.license;
   if (!s.system.empty()) j["system"] = s.system;
-  if (!s.tensors_json.empty()) j["tensors"] = json::parse(s.tensors_json, nullptr, false);
+  if (!s.tensors_json.empty()) {
+    json tensors = json::parse(s.tensors_json, nullptr, false);
+    if (tensors.is_array()) j["tensors"] = std::move(tensors);
+  }
   j["size"] = s.info.size;
   j["digest"] = s.info.digest;
   j["template_source"] = s.template_source;
@@ -300,7 +305,10 @@ std::string timestamp_now() {
 
 int64_t parse_timestamp(const std::string& text) {
   int y, mo, d, h, mi, s;
-  if (std::sscanf(text.c_str(), "%d-%d-%dT%d:%d:%d", &y, &mo, &d, &h, &mi, &s) != 6) return 0;
+  if (std::sscanf(text.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d", &y, &mo, &d, &h, &mi, &s) != 6) return 0;
+  if (y < 1970 || y > 9999 || mo < 1 || mo > 12 || d < 1 || d > 31 || h < 0 || h > 23 || mi < 0 || mi > 59 || s < 0 ||
+      s > 60)
+    return 0;
   using namespace std::chrono;
   const sys_days day = year_month_day{year(y), month(unsigned(mo)), std::chrono::day(unsigned(d))};
   return duration_cast<std::chrono::seconds>(day.time_since_epoch()).count() + h * 3600 + mi * 60 + s;
@@ -308,8 +316,11 @@ int64_t parse_timestamp(const std::string& text) {
 
 Result<double> parse_keep_alive(const json& value) {
   if (value.is_number()) return value.get<double>();
-  const Error bad{ErrorCode::invalid_argument,
-                  "keep_alive is " + value.dump() + "; it takes seconds (300, -1 for ever) or a duration such as \"5m\" or \"1h30m\""};
+  std::string shown = value.dump(-1, ' ', true, json::error_handler_t::replace);
+  if (shown.size() > 60) shown = shown.substr(0, 60) + "...";
+  const Error bad{
+      ErrorCode::invalid_argument,
+      "keep_alive is " + shown + "; it takes seconds (300, -1 for ever) or a duration such as \"5m\" or \"1h30m\""};
   if (!value.is_string()) return bad;
   const std::string& text = value.get_ref<const std::string&>();
   const char* at = text.c_str();
@@ -324,7 +335,7 @@ Result<double> parse_keep_alive(const json& value) {
     at = end;
     const std::string_view rest(at);
     if (rest.empty()) {
-      total += n;   // plain seconds: "300"
+      total += n;  // plain seconds: "300"
     } else if (rest.starts_with("ms")) {
       total += n * 1e-3;
       at += 2;

@@ -16,8 +16,16 @@ inline const nlohmann::json* field(const nlohmann::json& body, const char* name)
   return it == body.end() || it->is_null() ? nullptr : &*it;
 }
 
+/// A value for an error message, cut so that a message never echoes a whole request.
+inline std::string shown(const nlohmann::json& value) {
+  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+  if (text.size() > 60) text = text.substr(0, 60) + "...";
+  return text;
+}
+
 inline Error wrong_field(const char* name, const char* expected, const nlohmann::json& found) {
-  return {ErrorCode::invalid_argument, std::string("\"") + name + "\" must be " + expected + ", not " + found.type_name()};
+  return {ErrorCode::invalid_argument,
+          std::string("\"") + name + "\" must be " + expected + ", not " + found.type_name()};
 }
 
 inline Result<std::string> string_field(const nlohmann::json& body, const char* name, std::string fallback = {}) {
@@ -40,8 +48,9 @@ inline Result<int> int_field(const nlohmann::json& body, const char* name, int f
   if (!v->is_number()) return wrong_field(name, "a whole number", *v);
   const double d = v->get<double>();
   if (!(d >= low && d <= high) || d != double(int(d)))
-    return Error{ErrorCode::invalid_argument, std::string("\"") + name + "\" is " + v->dump() + "; it must be a whole number between " +
-                                                  std::to_string(low) + " and " + std::to_string(high)};
+    return Error{ErrorCode::invalid_argument, std::string("\"") + name + "\" is " + shown(*v) +
+                                                  "; it must be a whole number between " + std::to_string(low) +
+                                                  " and " + std::to_string(high)};
   return int(d);
 }
 
@@ -49,7 +58,7 @@ inline Result<int> int_field(const nlohmann::json& body, const char* name, int f
 inline Result<std::string> model_field(const nlohmann::json& body) {
   PONDER_TRY(std::string model, string_field(body, "model"));
   if (model.empty()) {
-    PONDER_TRY(model, string_field(body, "name"));   // older clients of Ollama
+    PONDER_TRY(model, string_field(body, "name"));  // older clients of Ollama
   }
   if (model.empty()) return Error{ErrorCode::invalid_argument, "model is required"};
   return model;
@@ -61,8 +70,8 @@ inline Result<std::optional<bool>> think_field(const nlohmann::json& body, const
   if (v == nullptr) return std::optional<bool>();
   if (v->is_boolean()) return std::optional<bool>(v->get<bool>());
   if (v->is_string() || v->is_number() || v->is_object())
-    return Error{ErrorCode::unsupported, std::string("\"") + name + "\" takes true or false; levels and budgets (" + v->dump() +
-                                             ") are not supported by this version"};
+    return Error{ErrorCode::unsupported, std::string("\"") + name + "\" takes true or false; levels and budgets (" +
+                                             shown(*v) + ") are not supported by this version"};
   return wrong_field(name, "true or false", *v);
 }
 

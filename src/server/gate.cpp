@@ -15,10 +15,14 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// "name:port", "[v6]:port" or without a port -> the name.
+// "name:port", "[v6]:port" or without a port -> the name; anything else -> nothing.
 std::string host_name(std::string_view authority) {
-  if (authority.starts_with('[')) return lower(authority.substr(0, authority.find(']') + 1));
-  return lower(authority.substr(0, authority.find(':')));
+  const size_t bracket = authority.starts_with('[') ? authority.find(']') : 0;
+  if (bracket == std::string_view::npos) return {};
+  const size_t colon = authority.find(':', bracket);
+  const std::string_view port = colon == std::string_view::npos ? "" : authority.substr(colon + 1);
+  if (!std::all_of(port.begin(), port.end(), [](char c) { return std::isdigit(uint8_t(c)); })) return {};
+  return lower(authority.substr(0, colon));
 }
 
 bool is_loopback_name(const std::string& host) {
@@ -44,7 +48,8 @@ bool origin_allowed(const std::string& origin, const std::vector<std::string>& m
   if (scheme != std::string::npos) {
     const std::string kind = origin.substr(0, scheme);
     if (kind == "app" || kind == "file" || kind == "tauri" || kind.starts_with("vscode-")) return true;
-    if ((kind == "http" || kind == "https") && is_loopback_name(host_name(std::string_view(origin).substr(scheme + 3)))) return true;
+    if ((kind == "http" || kind == "https") && is_loopback_name(host_name(std::string_view(origin).substr(scheme + 3))))
+      return true;
   }
   return std::any_of(more.begin(), more.end(), [&](const std::string& p) { return matches(lower(p), origin); });
 }
@@ -60,14 +65,18 @@ const char* refuse(Exchange& exchange, const std::vector<std::string>& origins) 
   const std::string origin = lower(header("Origin")), site = header("Sec-Fetch-Site");
   const bool browser = !origin.empty() || !site.empty();
   if (!origin.empty()) {
-    if (!origin_allowed(origin, origins)) return "this Origin may not use the server; add it to OLLAMA_ORIGINS if it should";
+    if (!origin_allowed(origin, origins))
+      return "this Origin may not use the server; add it to OLLAMA_ORIGINS if it should";
     exchange.headers.emplace_back("Access-Control-Allow-Origin", header("Origin"));
     exchange.headers.emplace_back("Vary", "Origin");
     if (request.method() == http::verb::options) {
       exchange.headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, DELETE, HEAD, OPTIONS");
       const std::string wanted = header("Access-Control-Request-Headers");
-      const bool plain = std::all_of(wanted.begin(), wanted.end(), [](char c) { return std::isalnum(uint8_t(c)) || c == '-' || c == ',' || c == ' '; });
-      exchange.headers.emplace_back("Access-Control-Allow-Headers", plain && !wanted.empty() ? wanted : "Authorization, Content-Type");
+      const bool plain = std::all_of(wanted.begin(), wanted.end(), [](char c) {
+        return std::isalnum(uint8_t(c)) || c == '-' || c == ',' || c == ' ';
+      });
+      exchange.headers.emplace_back("Access-Control-Allow-Headers",
+                                    plain && !wanted.empty() ? wanted : "Authorization, Content-Type");
       exchange.headers.emplace_back("Access-Control-Max-Age", "600");
     }
   } else if (site == "cross-site") {

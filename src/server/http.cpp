@@ -1,6 +1,8 @@
 // Sending replies, watching for a peer that hangs up, and the small decisions all dialects share.
 #include "server/http.h"
 
+#include <algorithm>
+
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/chunk_encode.hpp>
 #include <boost/beast/http/empty_body.hpp>
@@ -8,37 +10,14 @@
 #include <boost/beast/http/write.hpp>
 
 #include "base/version.h"
+#include "server/requests.h"
 
 namespace ponder::server {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxJsonDepth = 64;
-constexpr auto kSendTimeout = std::chrono::seconds(30);   // a reader that stalls longer is dropped
-
-// Depth of nesting, strings skipped: the parser itself copes with any depth, what walks the tree later may not.
-bool too_deep(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == '"') {
-        in_string = false;
-      }
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxJsonDepth) return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
-}
+constexpr size_t kMaxAhead = 64 << 10;  // read of next requests while one is answered
 
 }  // namespace
 
@@ -47,29 +26,28 @@ unsigned status_of(ErrorCode code) {
     case ErrorCode::invalid_argument:
     case ErrorCode::invalid_file:
     case ErrorCode::unsupported:
-    case ErrorCode::out_of_range: return 400;
-    case ErrorCode::permission: return 403;
-    case ErrorCode::not_found: return 404;
-    case ErrorCode::already_exists: return 409;
-    case ErrorCode::cancelled: return 499;
-    case ErrorCode::network: return 502;
-    case ErrorCode::out_of_memory: return 507;
+    case ErrorCode::out_of_range:
+      return 400;
+    case ErrorCode::permission:
+      return 403;
+    case ErrorCode::not_found:
+      return 404;
+    case ErrorCode::already_exists:
+      return 409;
+    case ErrorCode::cancelled:
+      return 499;
+    case ErrorCode::network:
+      return 502;
+    case ErrorCode::out_of_memory:
+      return 507;
     case ErrorCode::io:
-    case ErrorCode::internal: return 500;
+    case ErrorCode::internal:
+      return 500;
   }
   return 500;
 }
 
-Result<json> Exchange::json_body() const {
-  const std::string& text = request_.body();
-  if (text.find_first_not_of(" \t\r\n") == std::string::npos)
-    return Error{ErrorCode::invalid_argument, "missing request body"};
-  if (too_deep(text)) return Error{ErrorCode::invalid_argument, "the request body is nested more than 64 levels deep"};
-  json body = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (body.is_discarded()) return Error{ErrorCode::invalid_argument, "the request body is not valid JSON"};
-  if (!body.is_object()) return Error{ErrorCode::invalid_argument, "the request body must be a JSON object"};
-  return body;
-}
+Result<json> Exchange::json_body() const { return parse_body(request_.body()); }
 
 template <class Response>
 void Exchange::decorate(Response& response) const {
@@ -79,13 +57,16 @@ void Exchange::decorate(Response& response) const {
 }
 
 Task<bool> Exchange::send(unsigned status, std::string content_type, std::string body) {
-  http::response<http::string_body> response{http::int_to_status(status), request_.version()};
+  http::response<http::string_body> response;
+  response.version(request_.version());
+  response.result(status);
+  if (status == 499) response.reason("Client Closed Request");
   if (!content_type.empty()) response.set(http::field::content_type, content_type);
   decorate(response);
   const bool head = request_.method() == http::verb::head;
-  response.content_length(body.size());
+  if (status != 204) response.content_length(body.size());  // RFC 9110: 204 has none
   if (!head) response.body() = std::move(body);
-  stream_.expires_after(kSendTimeout);
+  stream_.expires_after(shared_.send_timeout);
   boost::system::error_code ec;
   auto token = asio::redirect_error(asio::use_awaitable, ec);
   http::response_serializer<http::string_body> serializer{response};
@@ -105,13 +86,15 @@ Task<bool> Exchange::send_json(unsigned status, json body) {
 }
 
 Task<bool> Exchange::begin_stream(std::string content_type) {
+  chunked_ = request_.version() >= 11;  // HTTP/1.0 knows no chunks: there the stream ends with the connection
+  if (!chunked_) keep_alive_ = false;
   http::response<http::empty_body> response{http::status::ok, request_.version()};
   response.set(http::field::content_type, content_type);
   response.set(http::field::cache_control, "no-cache");
   decorate(response);
-  response.chunked(true);
+  if (chunked_) response.chunked(true);
   streaming_ = true;
-  stream_.expires_after(kSendTimeout);
+  stream_.expires_after(shared_.send_timeout);
   boost::system::error_code ec;
   auto token = asio::redirect_error(asio::use_awaitable, ec);
   http::response_serializer<http::empty_body> serializer{response};
@@ -121,17 +104,23 @@ Task<bool> Exchange::begin_stream(std::string content_type) {
 }
 
 Task<bool> Exchange::send_piece(std::string piece) {
-  stream_.expires_after(kSendTimeout);
+  stream_.expires_after(shared_.send_timeout);
   boost::system::error_code ec;
   auto token = asio::redirect_error(asio::use_awaitable, ec);
-  const auto chunk = http::make_chunk(asio::buffer(piece));
-  co_await asio::async_write(stream_, chunk, token);
+  const auto bytes = asio::buffer(piece);
+  if (chunked_) {
+    const auto chunk = http::make_chunk(bytes);
+    co_await asio::async_write(stream_, chunk, token);
+  } else {
+    co_await asio::async_write(stream_, bytes, token);
+  }
   if (ec) keep_alive_ = false;
   co_return !ec;
 }
 
 Task<bool> Exchange::end_stream() {
-  stream_.expires_after(kSendTimeout);
+  if (!chunked_) co_return true;
+  stream_.expires_after(shared_.send_timeout);
   boost::system::error_code ec;
   auto token = asio::redirect_error(asio::use_awaitable, ec);
   const auto last = http::make_chunk_last();
@@ -142,14 +131,20 @@ Task<bool> Exchange::end_stream() {
 
 RunningChat::RunningChat(Exchange& exchange)
     : exchange_(exchange),
-      channel_(std::make_shared<Channel<ChatEvent>>(exchange.stream().get_executor())),
+      events_(exchange.stream().get_executor()),
       cancel_(std::make_shared<runtime::CancelFlag>(false)),
       watching_(std::make_shared<bool>(true)) {}
+
+// Also when the coroutine is destroyed half way (the server stops): the runtime must not go on for nobody.
+RunningChat::~RunningChat() {
+  *watching_ = false;
+  *cancel_ = true;
+}
 
 std::shared_ptr<RunningChat> RunningChat::start(Exchange& exchange, runtime::ChatRequest request) {
   std::shared_ptr<RunningChat> chat(new RunningChat(exchange));
   runtime::ChatSink sink;
-  const auto channel = chat->channel_;
+  const auto channel = chat->events_.shared();
   sink.on_delta = [channel](runtime::ChatDelta delta) {
     ChatEvent event;
     event.kind = ChatEvent::Kind::delta;
@@ -174,25 +169,31 @@ std::shared_ptr<RunningChat> RunningChat::start(Exchange& exchange, runtime::Cha
   return chat;
 }
 
-// Readable without bytes to read means that the peer hung up. Bytes are the next request: no more watching then.
+// Readable without bytes to read means that the peer hung up. Bytes are the next request: they are kept, and the watch
+// goes on, unless the peer sends so much ahead that holding it would cost memory.
 void RunningChat::watch() {
   auto& socket = exchange_.stream().socket();
-  socket.async_wait(asio::ip::tcp::socket::wait_read,
-                    [watching = watching_, cancel = cancel_, channel = channel_, &socket](boost::system::error_code ec) {
-                      if (!*watching) return;   // released: the socket may be gone
-                      boost::system::error_code failed;
-                      const bool bytes = !ec && socket.available(failed) > 0 && !failed;
-                      if (bytes) return;
-                      *cancel = true;
-                      channel->wake();
-                    });
+  socket.async_wait(asio::ip::tcp::socket::wait_read, [this, watching = watching_, cancel = cancel_,
+                                                       channel = events_.shared()](boost::system::error_code ec) {
+    if (!*watching) return;  // released: `this` and the socket may be gone
+    auto& socket = exchange_.stream().socket();
+    auto& ahead = exchange_.ahead();
+    const size_t bytes = ec ? 0 : socket.available(ec);
+    if (!ec && bytes > 0) {
+      if (ahead.size() >= kMaxAhead) return;
+      ahead.commit(socket.read_some(ahead.prepare(std::min(bytes, kMaxAhead)), ec));
+      if (!ec) return watch();
+    }
+    *cancel = true;
+    channel->wake();
+  });
 }
 
 Task<ChatEvent> RunningChat::next() {
   ChatEvent event;
   while (!gone()) {
     if (exchange_.shared().stopping) *cancel_ = true;
-    if (co_await channel_->next(event)) break;
+    if (co_await events_.next(event)) break;
   }
   co_return event;
 }
@@ -200,20 +201,20 @@ Task<ChatEvent> RunningChat::next() {
 void RunningChat::release() {
   if (!*watching_) return;
   *watching_ = false;
-  *cancel_ = true;   // nothing to end after `done`
+  *cancel_ = true;  // nothing to end after `done`
   boost::system::error_code ignored;
   exchange_.stream().socket().cancel(ignored);
 }
 
-Task<void> send_error(Exchange& exchange, Error error) {
-  const bool openai = exchange.path.starts_with("/v1/");
-  json body = openai ? openai_error(error) : ollama_error(error);
+Task<void> send_error(Exchange& exchange, Error error, unsigned status) {
+  if (status == 0) status = status_of(error.code);
+  json body = exchange.openai() ? openai_error(error, status) : ollama_error(error);
   if (!exchange.streaming()) {
-    co_await exchange.send_json(status_of(error.code), std::move(body));
+    co_await exchange.send_json(status, std::move(body));
     co_return;
   }
   std::string text = body.dump(-1, ' ', false, json::error_handler_t::replace);
-  std::string piece = openai ? "data: " + text + "\n\n" : text + "\n";
+  std::string piece = exchange.openai() ? "data: " + text + "\n\n" : text + "\n";
   if (co_await exchange.send_piece(std::move(piece))) co_await exchange.end_stream();
 }
 

@@ -5,6 +5,7 @@
 #include "runtime/wire.h"
 #include "server/fields.h"
 #include "server/http.h"
+#include "server/requests.h"
 
 namespace ponder::server {
 namespace {
@@ -13,28 +14,6 @@ using nlohmann::json;
 namespace wire = runtime::wire;
 
 std::string line(const json& object) { return object.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"; }
-
-// What chat and generate share.
-Result<runtime::ChatRequest> common_request(const json& body, std::vector<std::string>* warnings) {
-  runtime::ChatRequest r;
-  PONDER_TRY(r.model, model_field(body));
-  if (const auto* options = field(body, "options")) {
-    PONDER_TRY(r.options, runtime::options_from_json(*options, warnings));
-  }
-  PONDER_TRY(r.think, think_field(body, "think"));
-  if (const auto* keep = field(body, "keep_alive")) {
-    PONDER_TRY(r.keep_alive, wire::parse_keep_alive(*keep));
-  }
-  PONDER_TRY(r.logprobs, bool_field(body, "logprobs", false));
-  PONDER_TRY(r.top_logprobs, int_field(body, "top_logprobs", 0, 0, 20));
-  if (const auto* format = field(body, "format"); format != nullptr && !(format->is_string() && format->get_ref<const std::string&>().empty()))
-    return Error{ErrorCode::unsupported, "\"format\" (constrained output) is not supported by this version; leave it out"};
-  if (const auto* tools = field(body, "tools"); tools != nullptr && !tools->empty())
-    return Error{ErrorCode::unsupported, "\"tools\" are not supported by this version: tool calls in a reply are not recognised yet"};
-  return r;
-}
-
-Error no_images() { return {ErrorCode::unsupported, "\"images\" are not supported: this program runs text models"}; }
 
 // The two routes differ in how a request reads and where a reply's text stands.
 struct Dialect {
@@ -64,16 +43,18 @@ struct Dialect {
 void append(runtime::ChatDelta& all, runtime::ChatDelta&& delta) {
   all.thinking += delta.thinking;
   all.content += delta.content;
-  all.logprobs.insert(all.logprobs.end(), std::make_move_iterator(delta.logprobs.begin()), std::make_move_iterator(delta.logprobs.end()));
+  all.logprobs.insert(all.logprobs.end(), std::make_move_iterator(delta.logprobs.begin()),
+                      std::make_move_iterator(delta.logprobs.end()));
 }
 
-Task<void> run(Exchange& exchange, Dialect dialect, runtime::ChatRequest request, bool stream, std::vector<std::string> warnings) {
-  const std::string model = request.model;
-  const auto chat = RunningChat::start(exchange, std::move(request));
+Task<void> run(Exchange& exchange, Dialect dialect, OllamaRequest request) {
+  const std::string model = request.chat.model;
+  const bool stream = request.stream;
+  const auto chat = RunningChat::start(exchange, std::move(request.chat));
   runtime::ChatDelta all;
   for (;;) {
     ChatEvent event = co_await chat->next();
-    if (event.kind == ChatEvent::Kind::none) {   // the peer is gone
+    if (event.kind == ChatEvent::Kind::none) {  // the peer is gone
       exchange.close_after();
       break;
     }
@@ -87,7 +68,7 @@ Task<void> run(Exchange& exchange, Dialect dialect, runtime::ChatRequest request
       continue;
     }
     if (event.kind == ChatEvent::Kind::done) {
-      event.result.warnings.insert(event.result.warnings.begin(), warnings.begin(), warnings.end());
+      event.result.warnings.insert(event.result.warnings.begin(), request.warnings.begin(), request.warnings.end());
       json object = dialect.last(model, all, event.result);
       chat->release();
       if (!stream) {
@@ -107,79 +88,24 @@ Task<void> run(Exchange& exchange, Dialect dialect, runtime::ChatRequest request
   chat->release();
 }
 
-Task<void> api_chat(Exchange& exchange) {
-  std::vector<std::string> warnings;
-  bool stream = true;
-  const auto read = [&]() -> Result<runtime::ChatRequest> {
-    PONDER_TRY(const json body, exchange.json_body());
-    PONDER_TRY(auto r, common_request(body, &warnings));
-    PONDER_TRY(stream, bool_field(body, "stream", true));
-    if (const auto* messages = field(body, "messages")) {
-      if (!messages->is_array()) return wrong_field("messages", "a list", *messages);
-      for (const auto& m : *messages)
-        if (m.is_object() && field(m, "images") != nullptr && !m["images"].empty()) return no_images();
-      PONDER_TRY(r.messages, chat::messages_from_json(*messages));
-    }
-    return r;
-  };
-  auto request = read();
+Task<void> answer(Exchange& exchange, Dialect dialect, Result<OllamaRequest> request) {
   if (!request.ok()) {
     co_await send_error(exchange, std::move(request).error());
     co_return;
   }
-  co_await run(exchange, Dialect{true}, std::move(*request), stream, std::move(warnings));
+  co_await run(exchange, dialect, std::move(*request));
 }
 
-Result<runtime::ChatRequest> generate_request(const json& body, std::vector<std::string>* warnings) {
-  PONDER_TRY(auto r, common_request(body, warnings));
-  PONDER_TRY(const auto prompt, string_field(body, "prompt"));
-  PONDER_TRY(const auto system, string_field(body, "system"));
-  PONDER_TRY(const auto suffix, string_field(body, "suffix"));
-  PONDER_TRY(const auto override_template, string_field(body, "template"));
-  PONDER_TRY(const bool raw, bool_field(body, "raw", false));
-  if (!suffix.empty()) return Error{ErrorCode::invalid_argument, "\"" + r.model + "\" does not support insert"};
-  if (!override_template.empty())
-    return Error{ErrorCode::unsupported, "\"template\" is not supported: the model's own template is used; send \"raw\": true to write the prompt yourself"};
-  if (const auto* images = field(body, "images"); images != nullptr && !images->empty()) return no_images();
-  if (const auto* context = field(body, "context")) {
-    if (!context->is_array()) return wrong_field("context", "a list of token ids", *context);
-    for (const auto& id : *context) {
-      if (!id.is_number_integer()) return wrong_field("context", "a list of token ids", id);
-      r.context.push_back(id.get<int32_t>());
-    }
-  }
-  if (raw) {
-    if (!system.empty() || !r.context.empty()) return Error{ErrorCode::invalid_argument, "raw mode does not support template, system, or context"};
-    r.raw_prompt = prompt;
-    if (prompt.empty()) r.raw_prompt.reset();
-    return r;
-  }
-  if (prompt.empty() && system.empty()) return r;   // load only
-  const auto add = [&](const char* role, const std::string& content) {
-    chat::Message m;
-    m.role = role;
-    m.content = content;
-    r.messages.push_back(std::move(m));
-  };
-  if (!system.empty()) add("system", system);
-  if (!prompt.empty()) add("user", prompt);
-  return r;
+Task<void> api_chat(Exchange& exchange) {
+  auto body = exchange.json_body();
+  auto request = body.ok() ? read_chat(*body) : Result<OllamaRequest>(body.error());
+  co_await answer(exchange, Dialect{true}, std::move(request));
 }
 
 Task<void> api_generate(Exchange& exchange) {
-  std::vector<std::string> warnings;
-  bool stream = true;
-  const auto read = [&]() -> Result<runtime::ChatRequest> {
-    PONDER_TRY(const json body, exchange.json_body());
-    PONDER_TRY(stream, bool_field(body, "stream", true));
-    return generate_request(body, &warnings);
-  };
-  auto request = read();
-  if (!request.ok()) {
-    co_await send_error(exchange, std::move(request).error());
-    co_return;
-  }
-  co_await run(exchange, Dialect{false}, std::move(*request), stream, std::move(warnings));
+  auto body = exchange.json_body();
+  auto request = body.ok() ? read_generate(*body) : Result<OllamaRequest>(body.error());
+  co_await answer(exchange, Dialect{false}, std::move(request));
 }
 
 Task<void> api_tags(Exchange& exchange) {
@@ -250,10 +176,10 @@ Task<void> api_pull(Exchange& exchange) {
     co_return;
   }
   const auto executor = exchange.stream().get_executor();
-  auto channel = std::make_shared<Channel<PullEvent>>(executor);          // shared with the pool's thread
-  auto cancel = std::make_shared<runtime::CancelFlag>(false);             // likewise
+  ChannelReader<PullEvent> events(executor);
+  auto cancel = std::make_shared<runtime::CancelFlag>(false);  // shared with the pool's thread
   auto* shared = &exchange.shared();
-  asio::post(exchange.shared().blocking, [channel, cancel, shared, name = *name, insecure] {
+  asio::post(exchange.shared().pulls, [channel = events.shared(), cancel, shared, name = *name, insecure] {
     store::PullOptions options;
     options.insecure = insecure;
     options.cancelled = [cancel, shared] { return cancel->load() || shared->stopping.load(); };
@@ -267,7 +193,7 @@ Task<void> api_pull(Exchange& exchange) {
   json last = {{"status", "success"}};
   for (;;) {
     PullEvent event;
-    if (!co_await channel->next(event)) continue;
+    if (!co_await events.next(event)) continue;
     if (event.error) {
       co_await send_error(exchange, std::move(*event.error));
       co_return;
@@ -280,8 +206,10 @@ Task<void> api_pull(Exchange& exchange) {
       std::string text = line(event.line);
       there = co_await exchange.send_piece(std::move(text));
     }
-    if (!there) *cancel = true;   // goes on until the pull has seen it
-    if (!there) co_return;
+    if (!there) {
+      *cancel = true;  // what has arrived is kept for the next try
+      co_return;
+    }
   }
   if (!stream) {
     co_await exchange.send_json(200, std::move(last));

@@ -3,11 +3,10 @@
 // "reasoning_content" (DeepSeek's and llama.cpp's).
 #include <ctime>
 
-
 #include "base/os/system.h"
 #include "runtime/wire.h"
-#include "server/fields.h"
 #include "server/http.h"
+#include "server/requests.h"
 
 namespace ponder::server {
 namespace {
@@ -15,71 +14,10 @@ namespace {
 using nlohmann::json;
 namespace wire = runtime::wire;
 
-struct CompletionRequest {
-  runtime::ChatRequest chat;
-  bool stream = false, include_usage = false;
-};
-
-// Names of this route that are options of ours under the same or another name.
-constexpr std::pair<const char*, const char*> kOptionFields[] = {
-    {"temperature", "temperature"}, {"top_p", "top_p"},   {"presence_penalty", "presence_penalty"}, {"frequency_penalty", "frequency_penalty"},
-    {"seed", "seed"},               {"stop", "stop"},     {"logit_bias", "logit_bias"},             {"max_tokens", "num_predict"},
-    {"max_completion_tokens", "num_predict"},             {"top_k", "top_k"},                       {"min_p", "min_p"},
-    {"repeat_penalty", "repeat_penalty"},                 {"num_ctx", "num_ctx"}};
-
-Result<std::optional<bool>> think_of(const json& body) {
-  PONDER_TRY(auto think, think_field(body, "think"));
-  if (think) return think;
-  if (const auto* kwargs = field(body, "chat_template_kwargs"); kwargs != nullptr && kwargs->is_object()) {
-    PONDER_TRY(think, think_field(*kwargs, "enable_thinking"));
-    if (think) return think;
-  }
-  const auto* effort = field(body, "reasoning_effort");
-  if (const auto* reasoning = field(body, "reasoning"); effort == nullptr && reasoning != nullptr && reasoning->is_object())
-    effort = field(*reasoning, "effort");
-  if (effort == nullptr) return std::optional<bool>();
-  if (effort->is_string() && effort->get_ref<const std::string&>() == "none") return std::optional<bool>(false);
-  return Error{ErrorCode::unsupported, "\"reasoning_effort\" " + effort->dump() + " is not supported by this version: only \"none\" is, which switches thinking off"};
-}
-
-Result<CompletionRequest> read_request(const json& body) {
-  CompletionRequest r;
-  PONDER_TRY(r.chat.model, model_field(body));
-  const auto* messages = field(body, "messages");
-  if (messages == nullptr || !messages->is_array() || messages->empty())
-    return Error{ErrorCode::invalid_argument, "\"messages\" must be a list with at least one message"};
-  PONDER_TRY(r.chat.messages, chat::messages_from_json(*messages));
-  PONDER_TRY(r.stream, bool_field(body, "stream", false));
-  if (const auto* options = field(body, "stream_options"); options != nullptr && options->is_object()) {
-    PONDER_TRY(r.include_usage, bool_field(*options, "include_usage", false));
-  }
-  if (const auto* options = field(body, "options")) {   // Ollama's object works here too
-    PONDER_TRY(r.chat.options, runtime::options_from_json(*options, nullptr));
-  }
-  json mapped = json::object();
-  for (const auto& [theirs, ours] : kOptionFields)
-    if (const auto* v = field(body, theirs)) mapped[ours] = *v;
-  PONDER_TRY(const auto options, runtime::options_from_json(mapped, nullptr));
-  r.chat.options.merge(options);
-  PONDER_TRY(r.chat.think, think_of(body));
-  PONDER_TRY(r.chat.logprobs, bool_field(body, "logprobs", false));
-  PONDER_TRY(r.chat.top_logprobs, int_field(body, "top_logprobs", 0, 0, 20));
-  if (const auto* keep = field(body, "keep_alive")) {
-    PONDER_TRY(r.chat.keep_alive, wire::parse_keep_alive(*keep));
-  }
-  PONDER_TRY(const int n, int_field(body, "n", 1, 1, 1 << 20));
-  if (n != 1) return Error{ErrorCode::unsupported, "\"n\" above 1 is not supported by this version"};
-  if (const auto* tools = field(body, "tools"); tools != nullptr && !tools->empty())
-    return Error{ErrorCode::unsupported, "\"tools\" are not supported by this version: tool calls in a reply are not recognised yet"};
-  if (const auto* format = field(body, "response_format")) {
-    if (!format->is_object() || format->value("type", json()) != "text")
-      return Error{ErrorCode::unsupported, "\"response_format\" other than {\"type\": \"text\"} is not supported by this version"};
-  }
-  return r;
-}
-
 // "stop" and "length" are the words of this dialect; a full context is a length to its clients.
-const char* finish_reason(const std::string& reason) { return reason == "length" || reason == "context" ? "length" : "stop"; }
+const char* finish_reason(const std::string& reason) {
+  return reason == "length" || reason == "context" ? "length" : "stop";
+}
 
 json usage_of(const runtime::ChatResult& r) {
   return {{"prompt_tokens", r.prompt_tokens},
@@ -101,7 +39,8 @@ struct Completion {
   int64_t created;
 
   json envelope(const char* object) const {
-    return {{"id", id}, {"object", object}, {"created", created}, {"model", model}, {"system_fingerprint", "fp_ponder"}};
+    return {
+        {"id", id}, {"object", object}, {"created", created}, {"model", model}, {"system_fingerprint", "fp_ponder"}};
   }
 
   json chunk(const runtime::ChatDelta& delta, bool first) const {
@@ -141,14 +80,13 @@ struct Completion {
   }
 };
 
-std::string event(const json& object) { return "data: " + object.dump(-1, ' ', false, json::error_handler_t::replace) + "\n\n"; }
+std::string event(const json& object) {
+  return "data: " + object.dump(-1, ' ', false, json::error_handler_t::replace) + "\n\n";
+}
 
 Task<void> chat_completions(Exchange& exchange) {
-  const auto read = [&]() -> Result<CompletionRequest> {
-    PONDER_TRY(const json body, exchange.json_body());
-    return read_request(body);
-  };
-  auto request = read();
+  auto body = exchange.json_body();
+  auto request = body.ok() ? read_chat_completion(*body) : Result<CompletionRequest>(body.error());
   if (!request.ok()) {
     co_await send_error(exchange, std::move(request).error());
     co_return;
@@ -238,11 +176,12 @@ Task<void> one_model(Exchange& exchange) {
 
 std::vector<Route> openai_routes() {
   using http::verb;
-  return {{verb::post, "/v1/chat/completions", chat_completions}, {verb::get, "/v1/models", models}, {verb::get, "/v1/models/*", one_model}};
+  return {{verb::post, "/v1/chat/completions", chat_completions},
+          {verb::get, "/v1/models", models},
+          {verb::get, "/v1/models/*", one_model}};
 }
 
-json openai_error(const Error& error) {
-  const unsigned status = status_of(error.code);
+json openai_error(const Error& error, unsigned status) {
   const char* type = status == 404 ? "not_found_error" : status < 500 ? "invalid_request_error" : "api_error";
   return {{"error", {{"message", error.message}, {"type", type}, {"param", nullptr}, {"code", to_string(error.code)}}}};
 }

@@ -3,6 +3,8 @@
 #include "server/server.h"
 
 #include <algorithm>
+#include <charconv>
+#include <exception>
 #include <list>
 #include <optional>
 #include <thread>
@@ -27,13 +29,32 @@ namespace {
 using asio::ip::tcp;
 
 constexpr uint32_t kHeaderLimit = 32 << 10;
-constexpr int kBlockingThreads = 4;
+constexpr int kBlockingThreads = 4, kPullThreads = 8;
+constexpr auto kLinger = std::chrono::seconds(2);  // for a peer to read our refusal before it hears that we are gone
+constexpr size_t kLingerBytes = size_t(8) << 20;
 
 std::chrono::milliseconds ms(double seconds) { return std::chrono::milliseconds(int64_t(seconds * 1000)); }
 
+// "%2F" -> "/". A broken escape stays as it is: no model has such a name.
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    uint8_t byte = 0;
+    const char* begin = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() && std::from_chars(begin, begin + 2, byte, 16).ptr == begin + 2) {
+      out += char(byte);
+      i += 2;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
+
 class ServerImpl : public Server {
  public:
-  ServerImpl(runtime::Runtime& runtime, ServerOptions options) : options_(std::move(options)), shared_{runtime, blocking_} {
+  ServerImpl(runtime::Runtime& runtime, ServerOptions options)
+      : options_(std::move(options)), shared_{runtime, blocking_, pulls_, ms(options_.send_timeout_seconds)} {
     for (auto* list : {&ollama_routes, &openai_routes})
       for (auto& route : (*list)()) routes_.push_back(route);
   }
@@ -45,22 +66,28 @@ class ServerImpl : public Server {
     tcp::resolver resolver(io_);
     const auto& a = options_.address;
     const auto endpoints = resolver.resolve(a.host, std::to_string(a.port), tcp::resolver::numeric_service, ec);
-    if (ec || endpoints.empty()) return Error{ErrorCode::invalid_argument, "cannot resolve the address \"" + a.host + "\": " + ec.message()};
+    if (ec || endpoints.empty())
+      return Error{ErrorCode::invalid_argument, "cannot resolve the address \"" + a.host + "\": " + ec.message()};
     const tcp::endpoint endpoint = *endpoints.begin();
     if (!endpoint.address().is_loopback())
-      return Error{ErrorCode::permission, a.host + " is not a loopback address. This version has no API keys, so it would be open to everyone on" +
-                                              " the network; serve on 127.0.0.1 (and reach it through ssh -L or a proxy with authentication)"};
+      return Error{ErrorCode::permission,
+                   a.host +
+                       " is not a loopback address. This version has no API keys, so it would be open to everyone on" +
+                       " the network; serve on 127.0.0.1 (and reach it through ssh -L or a proxy with authentication)"};
     acceptor_.open(endpoint.protocol(), ec);
     if (!ec) acceptor_.set_option(tcp::acceptor::reuse_address(true), ec);
     if (!ec) acceptor_.bind(endpoint, ec);
     if (!ec) acceptor_.listen(asio::socket_base::max_listen_connections, ec);
     if (ec == boost::system::errc::address_in_use)
-      return Error{ErrorCode::already_exists, "port " + std::to_string(a.port) + " on " + a.host +
-                                                  " is taken (by Ollama, or another Ponder?); stop that program, or choose another port: OLLAMA_HOST=" +
-                                                  a.host + ":" + std::to_string(a.port + 1) + " ponder serve"};
-    if (ec) return Error{ErrorCode::io, "cannot listen on " + a.host + ":" + std::to_string(a.port) + ": " + ec.message()};
+      return Error{
+          ErrorCode::already_exists,
+          "port " + std::to_string(a.port) + " on " + a.host +
+              " is taken (by Ollama, or another Ponder?); stop that program, or choose another port: OLLAMA_HOST=" +
+              a.host + ":" + std::to_string(a.port + 1) + " ponder serve"};
+    if (ec)
+      return Error{ErrorCode::io, "cannot listen on " + a.host + ":" + std::to_string(a.port) + ": " + ec.message()};
     port_ = acceptor_.local_endpoint(ec).port();
-    asio::co_spawn(io_, accept_loop(), asio::detached);
+    asio::co_spawn(acceptor_.get_executor(), accept_loop(), asio::detached);
     for (int i = 0; i < std::max(1, options_.threads); ++i) threads_.emplace_back([this] { io_.run(); });
     return {};
   }
@@ -69,7 +96,7 @@ class ServerImpl : public Server {
 
   void stop() override {
     if (shared_.stopping.exchange(true)) return;
-    asio::post(io_, [this] {
+    asio::post(acceptor_.get_executor(), [this] {
       boost::system::error_code ignored;
       acceptor_.close(ignored);
     });
@@ -92,8 +119,10 @@ class ServerImpl : public Server {
     io_.stop();
     for (auto& t : threads_) t.join();
     threads_.clear();
-    blocking_.stop();
-    blocking_.join();
+    for (auto* pool : {&blocking_, &pulls_}) {
+      pool->stop();
+      pool->join();  // a transfer looks at `stopping`
+    }
   }
 
  private:
@@ -105,16 +134,16 @@ class ServerImpl : public Server {
       auto token = asio::redirect_error(asio::use_awaitable, ec);
       co_await acceptor_.async_accept(socket, token);
       if (shared_.stopping || ec == asio::error::operation_aborted) co_return;
-      if (ec) {   // out of descriptors, most likely: let some connections end
+      if (ec) {  // out of descriptors, most likely: let some connections end
         log(LogLevel::warning, "accept: " + ec.message());
         asio::steady_timer pause(io_, std::chrono::milliseconds(100));
         co_await pause.async_wait(token);
         continue;
       }
-      auto stream = std::make_shared<beast::tcp_stream>(std::move(socket));   // shared with stop()
+      auto stream = std::make_shared<beast::tcp_stream>(std::move(socket));  // shared with stop()
       {
         std::lock_guard lock(mutex_);
-        if (int(connections_.size()) >= options_.max_connections) continue;   // dropped: closes
+        if (int(connections_.size()) >= options_.max_connections) continue;  // dropped: closes
         connections_.push_back(stream);
       }
       asio::co_spawn(strand, serve(stream), asio::detached);
@@ -122,10 +151,11 @@ class ServerImpl : public Server {
   }
 
   Task<void> serve(std::shared_ptr<beast::tcp_stream> stream) {
+    const Leave leave{*this, stream};
     beast::flat_buffer buffer;
     boost::system::error_code ec;
     stream->socket().set_option(tcp::no_delay(true), ec);
-    bool first = true;
+    bool first = true, refused = false;
     for (bool go_on = true; go_on && !shared_.stopping;) {
       http::request_parser<http::string_body> parser;
       parser.header_limit(kHeaderLimit);
@@ -134,40 +164,76 @@ class ServerImpl : public Server {
       auto token = asio::redirect_error(asio::use_awaitable, ec);
       co_await http::async_read_header(*stream, buffer, parser, token);
       first = false;
+      // A body that is neither counted nor chunked would be taken for the next request.
+      if (!ec && parser.get().count(http::field::transfer_encoding) > 0 && !parser.chunked())
+        ec = http::error::bad_transfer_encoding;
       if (!ec) {
         stream->expires_after(ms(options_.idle_timeout_seconds));
-        if (parser.get()[http::field::expect] == "100-continue") {
+        if (beast::iequals(parser.get()[http::field::expect], "100-continue") && !parser.is_done()) {
           http::response<http::empty_body> proceed{http::status::continue_, 11};
           co_await http::async_write(*stream, proceed, token);
         }
         if (!ec) co_await http::async_read(*stream, buffer, parser, token);
       }
-      if (ec == http::error::end_of_stream || ec == beast::error::timeout || ec == asio::error::operation_aborted ||
-          ec == asio::error::connection_reset || ec == asio::error::eof || ec == http::error::partial_message)
-        break;
-      Exchange exchange(shared_, *stream, parser.release());
+      if (ec && ec.category() != malformed_) break;  // the peer left, or was too slow
+      if (ec == http::error::end_of_stream || ec == http::error::partial_message) break;
+      Exchange exchange(shared_, *stream, buffer, parser.release());
+      const std::string target(exchange.request().target());
+      exchange.path = target.substr(0, target.find('?'));
       if (ec) {
         exchange.close_after();
-        const bool large = ec == http::error::body_limit || ec == http::error::header_limit;
-        co_await exchange.send(large ? 413 : 400, "application/json; charset=utf-8",
-                               large ? "{\"error\":\"the request is too large\"}" : "{\"error\":\"this is not a valid HTTP request\"}");
+        refused = true;
+        const unsigned status = ec == http::error::body_limit ? 413 : ec == http::error::header_limit ? 431 : 400;
+        Error error{ErrorCode::invalid_argument, why_refused(status)};
+        co_await send_error(exchange, std::move(error), status);
         break;
       }
-      co_await answer(exchange);
+      try {
+        co_await answer(exchange);
+      } catch (const std::exception& e) {  // a library's, such as no memory: this connection ends, the server does not
+        log(LogLevel::error, exchange.path + ": " + e.what());
+        exchange.close_after();
+      }
       go_on = exchange.keep_alive();
     }
     stream->socket().shutdown(tcp::socket::shutdown_send, ec);
-    std::lock_guard lock(mutex_);
-    connections_.remove(stream);
+    if (refused && !shared_.stopping) co_await linger(*stream, buffer);
   }
+
+  std::string why_refused(unsigned status) const {
+    if (status == 413) return "the request's body is larger than " + std::to_string(options_.max_body_bytes) + " bytes";
+    if (status == 431) return "the request's headers are larger than " + std::to_string(kHeaderLimit) + " bytes";
+    return "this is not a valid HTTP request";
+  }
+
+  // Closing while the peer still sends would reset the connection, and the peer would never see why.
+  Task<void> linger(beast::tcp_stream& stream, beast::flat_buffer& buffer) {
+    stream.expires_after(kLinger);
+    boost::system::error_code ec;
+    auto token = asio::redirect_error(asio::use_awaitable, ec);
+    for (size_t total = 0; !ec && total < kLingerBytes;) {
+      buffer.clear();
+      const auto space = buffer.prepare(64 << 10);
+      total += co_await stream.async_read_some(space, token);
+    }
+  }
+
+  // Takes a connection off the list, however its coroutine ends.
+  struct Leave {
+    ServerImpl& server;
+    std::shared_ptr<beast::tcp_stream> stream;
+    ~Leave() {
+      std::lock_guard lock(server.mutex_);
+      server.connections_.remove(stream);
+    }
+  };
 
   Task<void> answer(Exchange& exchange) {
     const auto& request = exchange.request();
-    const std::string target(request.target());
-    exchange.path = target.substr(0, target.find('?'));
     if (const char* why = refuse(exchange, options_.origins)) {
       exchange.close_after();
-      co_await send_error(exchange, {ErrorCode::permission, why});
+      Error error{ErrorCode::permission, why};
+      co_await send_error(exchange, std::move(error));
       co_return;
     }
     if (request.method() == http::verb::options) {
@@ -176,34 +242,38 @@ class ServerImpl : public Server {
     }
     // HEAD is GET without a body.
     const auto method = request.method() == http::verb::head ? http::verb::get : request.method();
-    bool known_path = false;
+    std::string allowed;
     for (const auto& route : routes_) {
       const std::string_view pattern = route.path;
       const bool open_end = pattern.ends_with('*');
-      const bool fits = open_end ? exchange.path.starts_with(pattern.substr(0, pattern.size() - 1)) : exchange.path == pattern;
+      const bool fits =
+          open_end ? exchange.path.starts_with(pattern.substr(0, pattern.size() - 1)) : exchange.path == pattern;
       if (!fits) continue;
-      known_path = true;
-      if (route.method != method) continue;
-      if (open_end) exchange.rest = exchange.path.substr(pattern.size() - 1);
+      if (route.method != method) {
+        allowed += (allowed.empty() ? "" : ", ") + std::string(http::to_string(route.method));
+        continue;
+      }
+      if (open_end) exchange.rest = percent_decoded(exchange.path.substr(pattern.size() - 1));
       co_await route.handler(exchange);
       co_return;
     }
-    const std::string what = std::string(request.method_string()) + " " + exchange.path;
-    if (known_path) {
-      nlohmann::json body = {{"error", what + ": this route takes another method"}};
-      co_await exchange.send_json(405, std::move(body));
-    } else {
-      co_await send_error(exchange, {ErrorCode::not_found, what + ": there is no such route"});
+    Error error{ErrorCode::not_found,
+                std::string(request.method_string()) + " " + exchange.path + ": there is no such route"};
+    if (!allowed.empty()) {
+      exchange.headers.emplace_back("Allow", allowed);
+      error = {ErrorCode::invalid_argument,
+               std::string(request.method_string()) + " " + exchange.path + ": this route takes " + allowed};
     }
+    co_await send_error(exchange, std::move(error), allowed.empty() ? 404 : 405);
   }
 
-
+  const boost::system::error_category& malformed_ = http::make_error_code(http::error::bad_method).category();
   const ServerOptions options_;
-  asio::thread_pool blocking_{kBlockingThreads};
+  asio::thread_pool blocking_{kBlockingThreads}, pulls_{kPullThreads};
   Shared shared_;
   std::vector<Route> routes_;
   asio::io_context io_;
-  tcp::acceptor acceptor_{io_};
+  tcp::acceptor acceptor_{asio::make_strand(io_)};
   int port_ = 0;
   std::vector<std::thread> threads_;
   std::mutex mutex_;

@@ -1,0 +1,228 @@
+// Reading requests. What the two of Ollama's routes share comes first, then OpenAI's.
+#include "server/requests.h"
+
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "chat/chat.h"
+#include "runtime/wire.h"
+#include "server/fields.h"
+
+namespace ponder::server {
+namespace {
+
+using nlohmann::json;
+namespace wire = runtime::wire;
+
+constexpr int kMaxJsonDepth = 64;
+constexpr int64_t kMaxJsonValues = 1'000'000;
+
+// Looks at the brackets and commas outside strings. The parser itself copes with any depth; what walks the tree later
+// may not, and a value of one byte of text costs many in memory.
+const char* too_much(std::string_view text) {
+  int depth = 0;
+  int64_t values = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') {
+        ++i;
+      } else if (c == '"') {
+        in_string = false;
+      }
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth > kMaxJsonDepth) return "the request body is nested more than 64 levels deep";
+      ++values;
+    } else if (c == '}' || c == ']') {
+      --depth;
+    } else if (c == ',') {
+      ++values;
+    }
+  }
+  return values > kMaxJsonValues ? "the request body has more than a million values" : nullptr;
+}
+
+// What chat and generate share.
+Result<OllamaRequest> read_common(const json& body) {
+  OllamaRequest request;
+  runtime::ChatRequest& r = request.chat;
+  PONDER_TRY(r.model, model_field(body));
+  if (const auto* options = field(body, "options")) {
+    PONDER_TRY(r.options, runtime::options_from_json(*options, &request.warnings));
+  }
+  PONDER_TRY(r.think, think_field(body, "think"));
+  if (const auto* keep = field(body, "keep_alive")) {
+    PONDER_TRY(r.keep_alive, wire::parse_keep_alive(*keep));
+  }
+  PONDER_TRY(r.logprobs, bool_field(body, "logprobs", false));
+  PONDER_TRY(r.top_logprobs, int_field(body, "top_logprobs", 0, 0, 20));
+  if (const auto* format = field(body, "format");
+      format != nullptr && !(format->is_string() && format->get_ref<const std::string&>().empty()))
+    return Error{ErrorCode::unsupported,
+                 "\"format\" (constrained output) is not supported by this version; leave it out"};
+  if (const auto* tools = field(body, "tools"); tools != nullptr && !tools->empty())
+    return Error{ErrorCode::unsupported,
+                 "\"tools\" are not supported by this version: tool calls in a reply are not recognised yet"};
+  PONDER_TRY(request.stream, bool_field(body, "stream", true));
+  return request;
+}
+
+Error no_images() { return {ErrorCode::unsupported, "\"images\" are not supported: this program runs text models"}; }
+
+// Names of this route that are options of ours under the same or another name.
+constexpr std::pair<const char*, const char*> kOptionFields[] = {{"temperature", "temperature"},
+                                                                 {"top_p", "top_p"},
+                                                                 {"presence_penalty", "presence_penalty"},
+                                                                 {"frequency_penalty", "frequency_penalty"},
+                                                                 {"seed", "seed"},
+                                                                 {"stop", "stop"},
+                                                                 {"logit_bias", "logit_bias"},
+                                                                 {"max_tokens", "num_predict"},
+                                                                 {"max_completion_tokens", "num_predict"},
+                                                                 {"top_k", "top_k"},
+                                                                 {"min_p", "min_p"},
+                                                                 {"repeat_penalty", "repeat_penalty"},
+                                                                 {"num_ctx", "num_ctx"}};
+
+// An error about an option, with the name that the client used.
+Error in_words_of(Error error, const std::string& ours, const std::string& theirs) {
+  const std::string quoted = "\"" + ours + "\"";
+  if (const size_t at = error.message.find(quoted); at != std::string::npos)
+    error.message.replace(at + 1, ours.size(), theirs);
+  return error;
+}
+
+Result<std::optional<bool>> think_of(const json& body) {
+  PONDER_TRY(auto think, think_field(body, "think"));
+  if (think) return think;
+  if (const auto* kwargs = field(body, "chat_template_kwargs"); kwargs != nullptr && kwargs->is_object()) {
+    PONDER_TRY(think, think_field(*kwargs, "enable_thinking"));
+    if (think) return think;
+  }
+  const auto* effort = field(body, "reasoning_effort");
+  if (const auto* reasoning = field(body, "reasoning");
+      effort == nullptr && reasoning != nullptr && reasoning->is_object())
+    effort = field(*reasoning, "effort");
+  if (effort == nullptr) return std::optional<bool>();
+  if (effort->is_string() && effort->get_ref<const std::string&>() == "none") return std::optional<bool>(false);
+  return Error{ErrorCode::unsupported,
+               "\"reasoning_effort\" " + shown(*effort) +
+                   " is not supported by this version: only \"none\" is, which switches thinking off"};
+}
+
+}  // namespace
+
+Result<json> parse_body(std::string_view text) {
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos)
+    return Error{ErrorCode::invalid_argument, "missing request body"};
+  if (const char* why = too_much(text)) return Error{ErrorCode::invalid_argument, why};
+  json body = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (body.is_discarded()) return Error{ErrorCode::invalid_argument, "the request body is not valid JSON"};
+  if (!body.is_object()) return Error{ErrorCode::invalid_argument, "the request body must be a JSON object"};
+  return body;
+}
+
+Result<OllamaRequest> read_chat(const json& body) {
+  PONDER_TRY(auto request, read_common(body));
+  const auto* messages = field(body, "messages");
+  if (messages == nullptr) return request;  // load only
+  if (!messages->is_array()) return wrong_field("messages", "a list", *messages);
+  for (const auto& m : *messages) {
+    if (!m.is_object()) continue;
+    if (const auto* images = field(m, "images"); images != nullptr && !images->empty()) return no_images();
+  }
+  PONDER_TRY(request.chat.messages, chat::messages_from_json(*messages));
+  return request;
+}
+
+Result<OllamaRequest> read_generate(const json& body) {
+  PONDER_TRY(auto request, read_common(body));
+  runtime::ChatRequest& r = request.chat;
+  PONDER_TRY(const auto prompt, string_field(body, "prompt"));
+  PONDER_TRY(const auto system, string_field(body, "system"));
+  PONDER_TRY(const auto suffix, string_field(body, "suffix"));
+  PONDER_TRY(const auto override_template, string_field(body, "template"));
+  PONDER_TRY(const bool raw, bool_field(body, "raw", false));
+  if (!suffix.empty()) return Error{ErrorCode::invalid_argument, "\"" + r.model + "\" does not support insert"};
+  if (!override_template.empty())
+    return Error{ErrorCode::unsupported,
+                 "\"template\" is not supported: the model's own template is used; send \"raw\": true to write the "
+                 "prompt yourself"};
+  if (const auto* images = field(body, "images"); images != nullptr && !images->empty()) return no_images();
+  if (const auto* context = field(body, "context")) {
+    if (!context->is_array()) return wrong_field("context", "a list of token ids", *context);
+    for (const auto& id : *context) {
+      if (!id.is_number_integer()) return wrong_field("context", "a list of token ids", id);
+      const int64_t value = id.get<int64_t>();
+      if (value < 0 || value > std::numeric_limits<int32_t>::max())
+        return Error{ErrorCode::invalid_argument, "\"context\" holds " + id.dump() + ", which is not a token id"};
+      r.context.push_back(int32_t(value));
+    }
+  }
+  if (raw) {
+    if (!system.empty() || !r.context.empty())
+      return Error{ErrorCode::invalid_argument, "raw mode does not support template, system, or context"};
+    r.raw_prompt = prompt;
+    if (prompt.empty()) r.raw_prompt.reset();
+    return request;
+  }
+  if (prompt.empty() && system.empty()) return request;  // load only
+  const auto add = [&](const char* role, const std::string& content) {
+    chat::Message m;
+    m.role = role;
+    m.content = content;
+    r.messages.push_back(std::move(m));
+  };
+  if (!system.empty()) add("system", system);
+  if (!prompt.empty()) add("user", prompt);
+  return request;
+}
+
+Result<CompletionRequest> read_chat_completion(const json& body) {
+  CompletionRequest r;
+  PONDER_TRY(r.chat.model, model_field(body));
+  const auto* messages = field(body, "messages");
+  if (messages == nullptr || !messages->is_array() || messages->empty())
+    return Error{ErrorCode::invalid_argument, "\"messages\" must be a list with at least one message"};
+  PONDER_TRY(r.chat.messages, chat::messages_from_json(*messages));
+  PONDER_TRY(r.stream, bool_field(body, "stream", false));
+  if (const auto* options = field(body, "stream_options")) {
+    if (!options->is_object()) return wrong_field("stream_options", "an object", *options);
+    PONDER_TRY(r.include_usage, bool_field(*options, "include_usage", false));
+  }
+  if (const auto* options = field(body, "options")) {  // Ollama's object works here too
+    PONDER_TRY(r.chat.options, runtime::options_from_json(*options, nullptr));
+  }
+  for (const auto& [theirs, ours] : kOptionFields) {
+    const auto* v = field(body, theirs);
+    if (v == nullptr) continue;
+    const json one = {{ours, *v}};
+    auto option = runtime::options_from_json(one, nullptr);
+    if (!option.ok()) return in_words_of(option.error(), ours, theirs);
+    r.chat.options.merge(*option);
+  }
+  PONDER_TRY(r.chat.think, think_of(body));
+  PONDER_TRY(r.chat.logprobs, bool_field(body, "logprobs", false));
+  PONDER_TRY(r.chat.top_logprobs, int_field(body, "top_logprobs", 0, 0, 20));
+  if (const auto* keep = field(body, "keep_alive")) {
+    PONDER_TRY(r.chat.keep_alive, wire::parse_keep_alive(*keep));
+  }
+  PONDER_TRY(const int n, int_field(body, "n", 1, 1, 1 << 20));
+  if (n != 1) return Error{ErrorCode::unsupported, "\"n\" above 1 is not supported by this version"};
+  if (const auto* tools = field(body, "tools"); tools != nullptr && !tools->empty())
+    return Error{ErrorCode::unsupported,
+                 "\"tools\" are not supported by this version: tool calls in a reply are not recognised yet"};
+  if (const auto* format = field(body, "response_format")) {
+    if (!format->is_object()) return wrong_field("response_format", "an object", *format);
+    if (const auto* type = field(*format, "type"); type == nullptr || *type != "text")
+      return Error{ErrorCode::unsupported,
+                   "\"response_format\" other than {\"type\": \"text\"} is not supported by this version"};
+  }
+  return r;
+}
+
+}  // namespace ponder::server
