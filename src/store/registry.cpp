@@ -148,7 +148,8 @@ Result<Layer> Puller::choose_model_layer(const std::string& base, const Manifest
                                              " GGUF files or a part of one; one whole file is needed"};
   if (named.size() == 1) return named[0];
   std::vector<Layer> by_size = manifest.layers;
-  std::stable_sort(by_size.begin(), by_size.end(), [](const Layer& a, const Layer& b) { return a.size > b.size; });
+  std::sort(by_size.begin(), by_size.end(),
+            [](const Layer& a, const Layer& b) { return a.size != b.size ? a.size > b.size : a.digest < b.digest; });
   for (size_t i = 0; i < by_size.size() && i < 4 && by_size[i].size >= 24; ++i) {
     PONDER_TRY(const bool gguf, starts_like_gguf(repository_url(base) + "/blobs/" + by_size[i].digest->to_string()));
     if (gguf) return by_size[i];

@@ -217,8 +217,9 @@ Result<std::vector<ModelInfo>> Store::list() const {
     }
     models.push_back(state_->info(found, *manifest, *text));
   }
-  std::stable_sort(models.begin(), models.end(),
-                   [](const ModelInfo& a, const ModelInfo& b) { return a.modified > b.modified; });
+  std::sort(models.begin(), models.end(), [](const ModelInfo& a, const ModelInfo& b) {
+    return a.modified != b.modified ? a.modified > b.modified : a.name.path() < b.name.path();
+  });
   std::vector<const State::Builtin*> builtins;
   {
     const std::lock_guard guard(state_->mutex);
