@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/reference/reference_backend.h"
+#include "backend/reference/reference.h"
 #include "base/log.h"
 #include "base/os/memory.h"
 #include "base/os/system.h"
