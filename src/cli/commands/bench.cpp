@@ -77,30 +77,34 @@ class Bench {
     return os::monotonic_seconds() - start;
   }
 
-  Result<Measured> measure(bool prompt, int n, int depth, int batch, int repeat, double int8_macs) {
+  Result<Measured> measure(bool prompt, int n, int depth, int batch, int repeat, double int8_gmacs) {
     Measured m{fmt::format("{}{}", prompt ? "pp" : "tg", n), depth, batch, 0, 0, 0, 0, 0};
     std::vector<double> rates, reads;
     const auto& spec = plan_.spec();
     for (int r = 0; r <= repeat; ++r) {   // the first is a warm-up
       std::vector<std::unique_ptr<backend::SequenceState>> states;
       for (int b = 0; b < batch; ++b) states.push_back(plan_.new_state());
-      if (depth > 0) PONDER_TRY([[maybe_unused]] auto filled, prefill(states, depth));
+      if (depth > 0) {
+        PONDER_TRY([[maybe_unused]] const double filled, prefill(states, depth));
+      }
       const int tokens = r == 0 ? std::min(n, prompt ? 64 : 4) : n;
       PONDER_TRY(const double seconds, prompt ? prefill(states, tokens) : decode(states, tokens));
       if (r == 0) continue;
       rates.push_back(double(tokens) * batch / seconds);
-      if (!prompt) reads.push_back(backend::cpu::measure_read_bandwidth(threads_));
+      if (prompt) continue;
+      PONDER_TRY(const double read, backend::cpu::measure_read_gbs(threads_));
+      reads.push_back(read);
     }
     m.tokens_per_second = median(rates);
     m.slowest = *std::min_element(rates.begin(), rates.end());
     m.fastest = *std::max_element(rates.begin(), rates.end());
     if (prompt) {
-      m.fraction = m.tokens_per_second * double(spec.linear_macs()) / int8_macs;
+      m.fraction = m.tokens_per_second * double(spec.linear_macs()) * 1e-9 / int8_gmacs;
     } else {
       const double read = median(reads);
       const double kv = double(plan_.memory_report().kv_per_token) * (depth + n / 2.0) * batch;
-      m.fraction = m.tokens_per_second / batch * (double(plan_.info().bytes_per_token) + kv) / read;
-      m.limit_gb = read * 1e-9;
+      m.fraction = m.tokens_per_second / batch * (double(plan_.info().bytes_per_token) + kv) * 1e-9 / read;
+      m.limit_gb = read;
     }
     return m;
   }
@@ -143,19 +147,20 @@ Result<void> bench(Context& context, BenchFlags& flags) {
   const double load_seconds = os::monotonic_seconds() - load_start;
   bar.clear();
   const auto& info = plan->info();
-  const double read = backend::cpu::measure_read_bandwidth(info.threads), macs = backend::cpu::measure_int8_peak(info.threads);
+  PONDER_TRY(const double read, backend::cpu::measure_read_gbs(info.threads));
+  const double gmacs = backend::cpu::measure_int8_gmacs(info.threads);
   Bench runner(*plan, info.threads);
   std::vector<Measured> all;
   for (const int depth : flags.depth)
     for (const int batch : flags.batch) {
       for (const int n : flags.prompt)
         if (n > 0) {
-          PONDER_TRY(auto m, runner.measure(true, n, depth, batch, flags.repeat, macs));
+          PONDER_TRY(auto m, runner.measure(true, n, depth, batch, flags.repeat, gmacs));
           all.push_back(m);
         }
       for (const int n : flags.generate)
         if (n > 0) {
-          PONDER_TRY(auto m, runner.measure(false, n, depth, batch, flags.repeat, macs));
+          PONDER_TRY(auto m, runner.measure(false, n, depth, batch, flags.repeat, gmacs));
           all.push_back(m);
         }
     }
@@ -167,18 +172,18 @@ Result<void> bench(Context& context, BenchFlags& flags) {
                          {"depth", m.depth}, {"batch", m.batch}, {"threads", info.threads}, {"precision", backend::to_string(info.precision)},
                          {"slowest", m.slowest}, {"fastest", m.fastest}, {"read_gb_per_second", m.limit_gb}});
     fmt::print("{}\n", json{{"model", flags.model}, {"device", info.device}, {"isa", info.isa}, {"numerics_id", info.numerics_id},
-                            {"kv_format", backend::to_string(info.kv_format)}, {"read_gb_per_second", read * 1e-9},
-                            {"int8_gmac_per_second", macs * 1e-9}, {"load_seconds", load_seconds}, {"repeat", flags.repeat}, {"results", results}}
+                            {"kv_format", backend::to_string(info.kv_format)}, {"read_gb_per_second", read},
+                            {"int8_gmac_per_second", gmacs}, {"load_seconds", load_seconds}, {"repeat", flags.repeat}, {"results", results}}
                            .dump(2));
     return {};
   }
   fmt::print("{}: {}, {}, {} threads, {} ({}), KV {}; reads {:.1f} GB/s, int8 {:.0f} GMAC/s, loaded in {:.2f} s\n\n", flags.model, info.device,
-             info.isa, info.threads, backend::to_string(info.precision), info.numerics_id, backend::to_string(info.kv_format), read * 1e-9,
-             macs * 1e-9, load_seconds);
+             info.isa, info.threads, backend::to_string(info.precision), info.numerics_id, backend::to_string(info.kv_format), read,
+             gmacs, load_seconds);
   fmt::print("| test | depth | batch | tokens/s (slowest - fastest) | of this machine's limit |\n|---|---|---|---|---|\n");
   for (const auto& m : all)
     fmt::print("| {} | {} | {} | {:.2f} ({:.2f} - {:.2f}) | {:.0f} % of {} |\n", m.test, m.depth, m.batch, m.tokens_per_second, m.slowest,
-               m.fastest, 100 * m.fraction, m.limit_gb > 0 ? fmt::format("{:.1f} GB/s", m.limit_gb) : fmt::format("{:.0f} GMAC/s", macs * 1e-9));
+               m.fastest, 100 * m.fraction, m.limit_gb > 0 ? fmt::format("{:.1f} GB/s", m.limit_gb) : fmt::format("{:.0f} GMAC/s", gmacs));
   return {};
 }
 

@@ -46,7 +46,9 @@ Result<void> run(Context& context, RunFlags& flags) {
   request.model = flags.model;
   request.options = flags.sampling.options;
   PONDER_TRY(request.think, parse_think(flags.think));
-  if (!flags.keep_alive.empty()) PONDER_TRY(request.keep_alive, runtime::wire::parse_keep_alive(flags.keep_alive));
+  if (!flags.keep_alive.empty()) {
+    PONDER_TRY(request.keep_alive, runtime::wire::parse_keep_alive(flags.keep_alive));
+  }
   if (!flags.system.empty()) {
     chat::Message system;
     system.role = "system";
@@ -87,12 +89,20 @@ Result<void> run(Context& context, RunFlags& flags) {
 
 }  // namespace
 
+namespace {
+// GB/s that all cores read together, measured now: machines drift. 0 where it could not be measured.
+double read_bandwidth() {
+  auto read = backend::cpu::measure_read_gbs(os::physical_cores());
+  return read.ok() ? *read : 0;
+}
+}  // namespace
+
 void print_figures(const runtime::ChatResult& result, bool verbose, bool speed) {
   for (const auto& warning : result.warnings) fmt::print(stderr, "note: {}\n", printable(warning));
   if (const auto note = ending_note(result); !note.empty()) fmt::print(stderr, "note: {}\n", note);
   if (result.done_reason == "cancelled" && !verbose) return;
   if (verbose || speed) {
-    const double read = backend::cpu::measure_read_bandwidth(0) * 1e-9;
+    const double read = read_bandwidth();
     fmt::print(stderr, "\n{}", verbose ? verbose_table(result, read) : speed_line(result, read) + "\n");
   } else if (stderr_is_terminal()) {
     fmt::print(stderr, "\n\x1b[2m{}\x1b[0m\n", speed_line(result, 0));
