@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "base/os/memory.h"
 #include "base/os/system.h"
-#include "chat/thinking.h"
 #include "runtime/defaults.h"
 #include "runtime/direct.h"
 
