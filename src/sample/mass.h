@@ -16,8 +16,7 @@ constexpr uint64_t kMassOne = uint64_t(1) << kMassBits;  ///< the mass of the mo
 inline int32_t mass(float x) {
   x = x > -60.f ? x : -60.f;
   const float t = x * 1.44269504f;
-  const float n =
-      (t + 12582912.f) - 12582912.f;  // nearest integer (the sum has no bits after the point)
+  const float n = (t + 12582912.f) - 12582912.f;  // nearest integer (the sum has no bits after the point)
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.f / 720;
   p = p * r + 1.f / 120;

@@ -50,8 +50,7 @@ float gumbel_of_word(uint32_t word) {
 }
 
 float gumbel(uint64_t seed, uint32_t stream, uint32_t position, TokenId token) {
-  return gumbel_of_word(
-      noise_words(seed, stream, position, uint32_t(token) / 4)[uint32_t(token) % 4]);
+  return gumbel_of_word(noise_words(seed, stream, position, uint32_t(token) / 4)[uint32_t(token) % 4]);
 }
 
 }  // namespace ponder::sample

@@ -28,9 +28,7 @@ PhiloxBlock noise_words(uint64_t seed, uint32_t stream, uint32_t position, uint3
 float gumbel_of_word(uint32_t word);
 
 /// A bound that is never below gumbel_of_word(word), without a logarithm: -log u >= 1 - u.
-inline float gumbel_bound(uint32_t word) {
-  return 0.69315f * float(std::countl_zero(~word) + 1) + 1e-3f;
-}
+inline float gumbel_bound(uint32_t word) { return 0.69315f * float(std::countl_zero(~word) + 1) + 1e-3f; }
 
 /// Natural logarithm of a positive normal double; relative error below 1e-11. Only +, -, * and / of
 /// double, each rounded to nearest and none of them contracted.

@@ -12,35 +12,29 @@ namespace {
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 
 bool has_penalty(const Params& p) {
-  return p.repeat_last_n != 0 &&
-         (p.repeat_penalty != 1.f || p.presence_penalty != 0.f || p.frequency_penalty != 0.f);
+  return p.repeat_last_n != 0 && (p.repeat_penalty != 1.f || p.presence_penalty != 0.f || p.frequency_penalty != 0.f);
 }
 }  // namespace
 
 bool changes_logits(const Request& request) {
   const Params& p = *request.params;
-  return !request.mask.empty() || !p.logit_bias.empty() ||
-         (has_penalty(p) && !request.history.empty());
+  return !request.mask.empty() || !p.logit_bias.empty() || (has_penalty(p) && !request.history.empty());
 }
 
-void apply(std::span<const float> logits, const Request& request, std::span<float> out,
-           std::span<float> counts) {
+void apply(std::span<const float> logits, const Request& request, std::span<float> out, std::span<float> counts) {
   const Params& p = *request.params;
   constexpr float kLargest = std::numeric_limits<float>::max();
   for (size_t i = 0; i < logits.size(); ++i) {
-    const float x =
-        logits[i] < kLargest ? logits[i] : kLargest;   // NaN becomes the largest here ...
-    out[i] = logits[i] == logits[i] ? x : kForbidden;  // ... and is forbidden here
+    const float x = logits[i] < kLargest ? logits[i] : kLargest;  // NaN becomes the largest here ...
+    out[i] = logits[i] == logits[i] ? x : kForbidden;             // ... and is forbidden here
   }
   for (const auto& [token, bias] : p.logit_bias) {
     if (token < 0 || size_t(token) >= out.size()) continue;
-    out[size_t(token)] =
-        bias <= -100.f ? kForbidden : std::min(out[size_t(token)] + bias, kLargest);
+    out[size_t(token)] = bias <= -100.f ? kForbidden : std::min(out[size_t(token)] + bias, kLargest);
   }
   if (has_penalty(p)) {
     auto window = request.history;
-    if (p.repeat_last_n > 0 && size_t(p.repeat_last_n) < window.size())
-      window = window.last(size_t(p.repeat_last_n));
+    if (p.repeat_last_n > 0 && size_t(p.repeat_last_n) < window.size()) window = window.last(size_t(p.repeat_last_n));
     auto in_vocabulary = [&](TokenId t) { return t >= 0 && size_t(t) < out.size(); };
     for (TokenId t : window)
       if (in_vocabulary(t)) counts[size_t(t)] = 0.f;

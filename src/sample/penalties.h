@@ -14,7 +14,6 @@ bool changes_logits(const Request& request);
 /// `out[i]` = the logit the filters see: + bias, then the penalties, then -inf where the mask
 /// forbids; +inf becomes the largest float and NaN -inf. `counts` has one float per token, and is
 /// working memory.
-void apply(std::span<const float> logits, const Request& request, std::span<float> out,
-           std::span<float> counts);
+void apply(std::span<const float> logits, const Request& request, std::span<float> out, std::span<float> counts);
 
 }  // namespace ponder::sample

@@ -39,13 +39,10 @@ size_t nucleus(std::span<const Candidate> candidates, float max, float top_p, ui
 
 // The nucleus of the whole vocabulary, in no order. Tokens go to buckets by how far below the
 // maximum they are; only the bucket in which the sum of masses crosses the goal has to be sorted.
-void whole_nucleus(std::span<const float> logits, float max, float top_p,
-                   std::vector<Candidate>& out) {
+void whole_nucleus(std::span<const float> logits, float max, float top_p, std::vector<Candidate>& out) {
   constexpr int kPerUnit = 16, kBuckets = 22 * kPerUnit;  // beyond 22 units a token has no mass
   uint64_t sums[kBuckets] = {}, total = 0;
-  auto bucket = [max](float logit) {
-    return std::min(int((max - logit) * kPerUnit), kBuckets - 1);
-  };
+  auto bucket = [max](float logit) { return std::min(int((max - logit) * kPerUnit), kBuckets - 1); };
   for (float logit : logits) {
     const int32_t m = mass(logit - max);
     if (m == 0) continue;
@@ -55,8 +52,7 @@ void whole_nucleus(std::span<const float> logits, float max, float top_p,
   const unsigned __int128 goal = static_cast<unsigned __int128>(fraction(top_p)) * total;
   int crossing = 0;
   uint64_t before_it = 0;
-  while (crossing < kBuckets - 1 &&
-         static_cast<unsigned __int128>(before_it + sums[crossing]) * kMassOne < goal)
+  while (crossing < kBuckets - 1 && static_cast<unsigned __int128>(before_it + sums[crossing]) * kMassOne < goal)
     before_it += sums[crossing++];
   out.clear();
   std::vector<Candidate> last;
@@ -78,8 +74,7 @@ void whole_nucleus(std::span<const float> logits, float max, float top_p,
 // to the lower id.
 class Race {
  public:
-  Race(const Request& request, float max)
-      : request_(request), max_(max), temperature_(request.params->temperature) {}
+  Race(const Request& request, float max) : request_(request), max_(max), temperature_(request.params->temperature) {}
 
   float score(float logit) const { return (logit - max_) / temperature_; }
   bool may_win(float score_bound) const { return score_bound >= best_; }
@@ -89,9 +84,7 @@ class Race {
     const float x = s + gumbel_of_word(word);
     if (x > best_ || (x == best_ && token < winner_) || winner_ < 0) best_ = x, winner_ = token;
   }
-  void enter(const Candidate& c) {
-    enter(c.token, c.logit, words(uint32_t(c.token) / 4)[uint32_t(c.token) % 4]);
-  }
+  void enter(const Candidate& c) { enter(c.token, c.logit, words(uint32_t(c.token) / 4)[uint32_t(c.token) % 4]); }
   PhiloxBlock words(uint32_t group) const {
     return noise_words(request_.params->seed, request_.stream, request_.position, group);
   }
@@ -105,8 +98,7 @@ class Race {
 
 // No filter but the temperature: every token takes part. The block with the largest logit goes
 // first, so that most others are seen at once to be out of reach.
-TokenId draw_from_all(std::span<const float> logits, std::span<const float> maxima, float max,
-                      const Request& request) {
+TokenId draw_from_all(std::span<const float> logits, std::span<const float> maxima, float max, const Request& request) {
   Race race(request, max);
   auto enter_block = [&](size_t b) {
     const size_t end = std::min(logits.size(), (b + 1) * kBlock);
@@ -119,14 +111,13 @@ TokenId draw_from_all(std::span<const float> logits, std::span<const float> maxi
   const size_t first = size_t(std::find(maxima.begin(), maxima.end(), max) - maxima.begin());
   enter_block(first);
   for (size_t b = 0; b < maxima.size(); ++b)
-    if (b != first && maxima[b] > kNone && race.may_win(race.score(maxima[b]) + gumbel_bound(~0u)))
-      enter_block(b);
+    if (b != first && maxima[b] > kNone && race.may_win(race.score(maxima[b]) + gumbel_bound(~0u))) enter_block(b);
   return race.winner();
 }
 
 // Applies top-k, top-p and min-p; the survivors, most likely first.
-void filter(std::span<const float> logits, std::span<const float> maxima, float max,
-            const Params& p, std::vector<Candidate>& survivors) {
+void filter(std::span<const float> logits, std::span<const float> maxima, float max, const Params& p,
+            std::vector<Candidate>& survivors) {
   const bool limited = p.top_k > 0 && size_t(p.top_k) < logits.size();
   if (limited) {
     top_k(logits, maxima, size_t(p.top_k), survivors);
@@ -148,9 +139,8 @@ void filter(std::span<const float> logits, std::span<const float> maxima, float 
   }
   if (p.min_p > 0.f) {
     const uint64_t floor = fraction(p.min_p);
-    std::erase_if(survivors, [&](const Candidate& c) {
-      return c.logit != max && uint64_t(mass(c.logit - max)) < floor;
-    });
+    std::erase_if(survivors,
+                  [&](const Candidate& c) { return c.logit != max && uint64_t(mass(c.logit - max)) < floor; });
   }
 }
 
@@ -176,8 +166,7 @@ std::vector<TokenLogprob> most_likely(std::span<const float> logits, int n, doub
   block_maxima(logits, maxima.data());
   std::vector<Candidate> best;
   top_k(logits, maxima, size_t(n), best);
-  for (const Candidate& c : best)
-    out.push_back({c.token, float(double(std::min(c.logit, kLargest)) - normalizer)});
+  for (const Candidate& c : best) out.push_back({c.token, float(double(std::min(c.logit, kLargest)) - normalizer)});
   return out;
 }
 }  // namespace
@@ -208,8 +197,7 @@ Sampled sample(std::span<const float> logits, const Request& request, std::vecto
     const double normalizer = log_normalizer(logits);
     const float logit = std::min(logits[size_t(result.token)], kLargest);
     result.logprob = float(double(logit) - normalizer);
-    if (request.top_logprobs > 0)
-      result.top = most_likely(logits, request.top_logprobs, normalizer);
+    if (request.top_logprobs > 0) result.top = most_likely(logits, request.top_logprobs, normalizer);
   }
   return result;
 }
@@ -220,28 +208,23 @@ std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int n) {
 
 Result<void> validate(const Params& p) {
   auto bad = [](const char* option, const std::string& value, const char* allowed) {
-    return Error{ErrorCode::invalid_argument,
-                 std::string(option) + " is " + value + ": it must be " + allowed};
+    return Error{ErrorCode::invalid_argument, std::string(option) + " is " + value + ": it must be " + allowed};
   };
   auto number = [](float x) { return std::to_string(x); };
   if (!(p.temperature >= 0.f) || std::isinf(p.temperature))
     return bad("temperature", number(p.temperature), "0 or more");
-  if (!(p.top_p >= 0.f) || std::isinf(p.top_p))
-    return bad("top_p", number(p.top_p), "between 0 and 1");
+  if (!(p.top_p >= 0.f) || std::isinf(p.top_p)) return bad("top_p", number(p.top_p), "between 0 and 1");
   if (!(p.min_p >= 0.f && p.min_p <= 1.f)) return bad("min_p", number(p.min_p), "between 0 and 1");
   if (!(p.repeat_penalty > 0.f) || std::isinf(p.repeat_penalty))
     return bad("repeat_penalty", number(p.repeat_penalty), "above 0");
   if (p.repeat_last_n < -1)
-    return bad("repeat_last_n", std::to_string(p.repeat_last_n),
-               "-1 (the whole context), 0 (off) or more");
-  if (!std::isfinite(p.presence_penalty))
-    return bad("presence_penalty", number(p.presence_penalty), "a finite number");
+    return bad("repeat_last_n", std::to_string(p.repeat_last_n), "-1 (the whole context), 0 (off) or more");
+  if (!std::isfinite(p.presence_penalty)) return bad("presence_penalty", number(p.presence_penalty), "a finite number");
   if (!std::isfinite(p.frequency_penalty))
     return bad("frequency_penalty", number(p.frequency_penalty), "a finite number");
   for (const auto& [token, bias] : p.logit_bias) {
     if (token < 0)
-      return bad("logit_bias", "given for token " + std::to_string(token),
-                 "given for token ids, 0 or more");
+      return bad("logit_bias", "given for token " + std::to_string(token), "given for token ids, 0 or more");
     if (std::isnan(bias) || bias > kLargest)
       return bad("logit_bias", "not finite", "a finite number, or -100 or less to forbid a token");
   }

@@ -18,17 +18,15 @@ using TokenId = int32_t;
 
 /// Ollama's option names and meanings.
 struct Params {
-  float temperature = 0.8f;  ///< 0: greedy (ties: lowest id)
-  int top_k = 40;            ///< <= 0: off
-  float top_p = 0.9f;        ///< >= 1: off
-  float min_p = 0.0f;        ///< 0: off
-  float repeat_penalty =
-      1.0f;  ///< 1: off; positive logits divided, negative multiplied (Keskar et al. 2019)
-  int repeat_last_n = 64;  ///< tokens the three penalties look back; 0: off, -1: all
+  float temperature = 0.8f;     ///< 0: greedy (ties: lowest id)
+  int top_k = 40;               ///< <= 0: off
+  float top_p = 0.9f;           ///< >= 1: off
+  float min_p = 0.0f;           ///< 0: off
+  float repeat_penalty = 1.0f;  ///< 1: off; positive logits divided, negative multiplied (Keskar et al. 2019)
+  int repeat_last_n = 64;       ///< tokens the three penalties look back; 0: off, -1: all
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
-  std::vector<std::pair<TokenId, float>>
-      logit_bias;  ///< added to the logits; -inf (or <= -100) forbids
+  std::vector<std::pair<TokenId, float>> logit_bias;  ///< added to the logits; -inf (or <= -100) forbids
   uint64_t seed = 0;
 };
 

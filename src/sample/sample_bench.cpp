@@ -15,8 +15,7 @@ std::vector<float> logits() {
   return x;
 }
 
-void run(benchmark::State& state, const Params& params, int top_logprobs = -1,
-         bool masked = false) {
+void run(benchmark::State& state, const Params& params, int top_logprobs = -1, bool masked = false) {
   const auto x = logits();
   std::vector<float> scratch;
   std::vector<TokenId> history;

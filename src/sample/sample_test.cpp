@@ -29,9 +29,8 @@ std::vector<float> random_logits(size_t n, uint32_t seed, float spread = 3.f) {
   return logits;
 }
 
-Sampled draw(const std::vector<float>& logits, const Params& params, uint32_t position = 0,
-             uint32_t stream = 0, MaskWords mask = {}, std::span<const TokenId> history = {},
-             int top_logprobs = -1) {
+Sampled draw(const std::vector<float>& logits, const Params& params, uint32_t position = 0, uint32_t stream = 0,
+             MaskWords mask = {}, std::span<const TokenId> history = {}, int top_logprobs = -1) {
   static std::vector<float> scratch;
   Request request;
   request.params = &params;
@@ -44,14 +43,12 @@ Sampled draw(const std::vector<float>& logits, const Params& params, uint32_t po
 }
 
 // The distribution that the documented order of filters means, in double, by sorting everything.
-std::map<TokenId, double> naive(const std::vector<float>& logits, const Params& p,
-                                std::span<const TokenId> history) {
+std::map<TokenId, double> naive(const std::vector<float>& logits, const Params& p, std::span<const TokenId> history) {
   std::vector<double> x(logits.begin(), logits.end());
   for (auto [t, b] : p.logit_bias) x[size_t(t)] += b <= -100 ? -HUGE_VAL : double(b);
   if (p.repeat_last_n != 0) {
     auto window = history;
-    if (p.repeat_last_n > 0 && window.size() > size_t(p.repeat_last_n))
-      window = window.last(size_t(p.repeat_last_n));
+    if (p.repeat_last_n > 0 && window.size() > size_t(p.repeat_last_n)) window = window.last(size_t(p.repeat_last_n));
     std::map<TokenId, int> counts;
     for (TokenId t : window) ++counts[t];
     for (auto [t, n] : counts) {
@@ -62,8 +59,7 @@ std::map<TokenId, double> naive(const std::vector<float>& logits, const Params& 
   }
   std::vector<TokenId> order(x.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = TokenId(i);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](TokenId a, TokenId b) { return x[size_t(a)] > x[size_t(b)]; });
+  std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) { return x[size_t(a)] > x[size_t(b)]; });
   std::erase_if(order, [&](TokenId t) { return x[size_t(t)] == -HUGE_VAL; });
   const double max = x[size_t(order[0])];
   if (p.top_k > 0 && order.size() > size_t(p.top_k)) order.resize(size_t(p.top_k));
@@ -81,8 +77,7 @@ std::map<TokenId, double> naive(const std::vector<float>& logits, const Params& 
   std::erase_if(order, [&](TokenId t) { return std::exp(x[size_t(t)] - max) < double(p.min_p); });
   std::map<TokenId, double> result;
   double total = 0;
-  for (TokenId t : order)
-    total += result[t] = std::exp((x[size_t(t)] - max) / double(p.temperature));
+  for (TokenId t : order) total += result[t] = std::exp((x[size_t(t)] - max) / double(p.temperature));
   for (auto& [t, value] : result) value /= total;
   return result;
 }
@@ -97,8 +92,7 @@ void expect_distribution(const std::vector<float>& logits, const Params& params,
   for (int i = 0; i < kDraws; ++i) ++seen[draw(logits, params, uint32_t(i), 0, {}, history).token];
   double chi = 0, pooled_expected = 0;
   int pooled_seen = 0, cells = 0;
-  for (auto [token, n] : seen)
-    EXPECT_TRUE(expected.count(token)) << "token " << token << " is outside the support";
+  for (auto [token, n] : seen) EXPECT_TRUE(expected.count(token)) << "token " << token << " is outside the support";
   for (auto [token, probability] : expected) {
     const double e = probability * kDraws;
     const int n = seen.count(token) ? seen[token] : 0;
@@ -122,25 +116,20 @@ void expect_distribution(const std::vector<float>& logits, const Params& params,
 
 TEST(Noise, PhiloxMatchesThePublishedVectors) {  // Random123 1.09, kat_vectors
   EXPECT_EQ(philox({0, 0, 0, 0}, 0), (PhiloxBlock{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(philox({~0u, ~0u, ~0u, ~0u}, ~0ull),
-            (PhiloxBlock{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox({~0u, ~0u, ~0u, ~0u}, ~0ull), (PhiloxBlock{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, 0x299f31d0a4093822ull),
             (PhiloxBlock{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
 TEST(Noise, LogarithmIsAccurate) {
-  for (double x : {1e-9, 0.1, 0.5, 0.7071, 0.70711, 0.999999, 1.0, 1.0000001, 1.4142, 1.41422, 2.0,
-                   23.0, 1e30})
+  for (double x : {1e-9, 0.1, 0.5, 0.7071, 0.70711, 0.999999, 1.0, 1.0000001, 1.4142, 1.41422, 2.0, 23.0, 1e30})
     EXPECT_NEAR(log_fixed(x), std::log(x), 1e-11 * std::max(std::abs(std::log(x)), 1e-300)) << x;
 }
 
 TEST(Noise, GumbelIsBoundedByItsBound) {
   std::mt19937 rng(1);
   for (int i = 0; i < 200000; ++i) {
-    const uint32_t w = i < 1000   ? ~uint32_t(i)
-                       : i < 2000 ? uint32_t(i - 1000)
-                       : i < 2032 ? ~(1u << (i - 2000))
-                                  : rng();
+    const uint32_t w = i < 1000 ? ~uint32_t(i) : i < 2000 ? uint32_t(i - 1000) : i < 2032 ? ~(1u << (i - 2000)) : rng();
     const double u = (w + 0.5) / 4294967296.0;
     EXPECT_NEAR(gumbel_of_word(w), -std::log(-std::log(u)), 2e-6) << w;
     EXPECT_LE(gumbel_of_word(w), gumbel_bound(w)) << w;
@@ -247,12 +236,11 @@ TEST(Sample, DistributionMatchesTheNaiveOne) {
   Params plain;
   plain.top_k = 0, plain.top_p = 1, plain.temperature = 1;
   expect_distribution(logits, plain);
-  for (const auto& [k, p, m, t] :
-       std::vector<std::tuple<int, float, float, float>>{{40, 0.9f, 0.f, 0.8f},
-                                                         {0, 0.9f, 0.f, 1.3f},
-                                                         {0, 1.f, 0.05f, 0.7f},
-                                                         {20, 1.f, 0.f, 2.f},
-                                                         {100, 0.95f, 0.1f, 0.6f}}) {
+  for (const auto& [k, p, m, t] : std::vector<std::tuple<int, float, float, float>>{{40, 0.9f, 0.f, 0.8f},
+                                                                                    {0, 0.9f, 0.f, 1.3f},
+                                                                                    {0, 1.f, 0.05f, 0.7f},
+                                                                                    {20, 1.f, 0.f, 2.f},
+                                                                                    {100, 0.95f, 0.1f, 0.6f}}) {
     Params params;
     params.top_k = k, params.top_p = p, params.min_p = m, params.temperature = t;
     SCOPED_TRACE(testing::Message() << k << " " << p << " " << m << " " << t);
@@ -391,8 +379,7 @@ TEST(Sample, DrawFromAllIsTheRaceOverAll) {
 
 TEST(Sample, GoldenDraws) {
   std::vector<float> logits(1000);
-  for (size_t i = 0; i < logits.size(); ++i)
-    logits[i] = float((i * 7919) % 1000) / 125.f;  // exact everywhere
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = float((i * 7919) % 1000) / 125.f;  // exact everywhere
   Params params;
   params.seed = 1234;
   std::vector<TokenId> drawn;
@@ -433,18 +420,13 @@ TEST(Params, ValidationNamesTheOption) {
     return r.ok() ? std::string() : r.error().message;
   };
   EXPECT_NE(message([](Params& p) { p.temperature = -1; }).find("temperature"), std::string::npos);
-  EXPECT_NE(message([](Params& p) { p.temperature = kNan; }).find("temperature"),
-            std::string::npos);
+  EXPECT_NE(message([](Params& p) { p.temperature = kNan; }).find("temperature"), std::string::npos);
   EXPECT_NE(message([](Params& p) { p.top_p = -0.1f; }).find("top_p"), std::string::npos);
   EXPECT_NE(message([](Params& p) { p.min_p = 1.5f; }).find("min_p"), std::string::npos);
-  EXPECT_NE(message([](Params& p) { p.repeat_penalty = 0; }).find("repeat_penalty"),
-            std::string::npos);
-  EXPECT_NE(message([](Params& p) { p.repeat_last_n = -2; }).find("repeat_last_n"),
-            std::string::npos);
-  EXPECT_NE(message([](Params& p) { p.presence_penalty = kInf; }).find("presence_penalty"),
-            std::string::npos);
-  EXPECT_NE(message([](Params& p) { p.logit_bias = {{-3, 1.f}}; }).find("logit_bias"),
-            std::string::npos);
+  EXPECT_NE(message([](Params& p) { p.repeat_penalty = 0; }).find("repeat_penalty"), std::string::npos);
+  EXPECT_NE(message([](Params& p) { p.repeat_last_n = -2; }).find("repeat_last_n"), std::string::npos);
+  EXPECT_NE(message([](Params& p) { p.presence_penalty = kInf; }).find("presence_penalty"), std::string::npos);
+  EXPECT_NE(message([](Params& p) { p.logit_bias = {{-3, 1.f}}; }).find("logit_bias"), std::string::npos);
   EXPECT_TRUE(message([](Params& p) { p.logit_bias = {{3, -kInf}}; }).empty());
 }
 

@@ -49,8 +49,7 @@ int32_t argmax(std::span<const float> logits) {
   return int32_t(where);
 }
 
-void top_k(std::span<const float> logits, std::span<const float> maxima, size_t k,
-           std::vector<Candidate>& out) {
+void top_k(std::span<const float> logits, std::span<const float> maxima, size_t k, std::vector<Candidate>& out) {
   out.clear();
   if (k == 0) return;
   float threshold = kNone;

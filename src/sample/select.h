@@ -31,7 +31,6 @@ int32_t argmax(std::span<const float> logits);
 
 /// The `k` first candidates (fewer if there are not as many above -inf), sorted. `maxima` are the
 /// blocks'.
-void top_k(std::span<const float> logits, std::span<const float> maxima, size_t k,
-           std::vector<Candidate>& out);
+void top_k(std::span<const float> logits, std::span<const float> maxima, size_t k, std::vector<Candidate>& out);
 
 }  // namespace ponder::sample

@@ -1,5 +1,6 @@
 // Expressions, by recursive descent: one function per level of precedence. See ast.h for the nodes
-// and parser_statements.cpp for the tags.
+// and parser_statements.cpp for the tags. Why this file is long: the levels call each other and
+// read best in one place.
 #include "chat/jinja/parser.h"
 
 #include <charconv>
