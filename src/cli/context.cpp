@@ -67,6 +67,7 @@ void SamplingFlags::add_to(CLI::App& command) {
         ->group("Sampling")
         ->type_name("VALUE")
         ->expected(1)
+        ->allow_extra_args(false)   // the next word is the prompt
         ->take_all();
   }
 }

@@ -194,12 +194,12 @@ void add_bench(CLI::App& app, Context& context) {
   auto* command = app.add_subcommand("bench", "measure prefill and decode, beside this machine's limits");
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   const auto list = [&](const char* name, std::vector<int>& values, const char* what) {
-    command->add_option(name, values, what)->delimiter(',')->check(CLI::Range(0, 1 << 20));
+    command->add_option(name, values, what)->delimiter(',')->allow_extra_args(false)->check(CLI::Range(0, 1 << 20));
   };
   list("-p,--prompt", flags->prompt, "prompt tokens");
   list("-n,--generate", flags->generate, "generated tokens");
   list("-d,--depth", flags->depth, "tokens already in the context");
-  command->add_option("-b,--batch", flags->batch, "sequences at once")->delimiter(',')->check(CLI::Range(1, 64));
+  command->add_option("-b,--batch", flags->batch, "sequences at once")->delimiter(',')->allow_extra_args(false)->check(CLI::Range(1, 64));
   command->add_option("-r,--repeat", flags->repeat, "timed runs of each test; the median counts")->check(CLI::Range(1, 100));
   command->add_flag("--json", flags->json);
   flags->compute.add_to(*command);

@@ -84,7 +84,7 @@ void add_render(CLI::App& app, Context& context) {
   command->add_option("model", flags->model, "a model's name, a GGUF file, or a .jinja template")->required();
   command->add_option("--messages", flags->messages, "JSON file: an array of {role, content, ...}")->required();
   command->add_option("--tools", flags->tools, "JSON file: an array of tools");
-  command->add_option("--var", flags->variables, "NAME=VALUE, a template variable (VALUE: JSON, else a string)");
+  command->add_option("--var", flags->variables, "NAME=VALUE, a template variable (VALUE: JSON, else a string)")->allow_extra_args(false);
   command->add_option("--date", flags->date, "today for the template, YYYY-MM-DD");
   command->callback([&context, flags] {
     if (auto done = render(context, *flags); !done.ok()) report(context, done.error());

@@ -115,7 +115,7 @@ void add_run(CLI::App& app, Context& context) {
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   command->add_option("prompt", flags->prompt, "the question; standard input is put in front of it");
   command->add_option("--system", flags->system, "system message");
-  command->add_option("--think", flags->think, "true or false; default: on where the model can")->expected(0, 1)->default_str("true");
+  command->add_flag("--think{true}", flags->think, "--think, --think=false; default: on where the model can");
   command->add_flag("--hidethinking", flags->hide_thinking, "think, but show only the answer");
   command->add_flag("--verbose", flags->verbose, "figures after the answer");
   command->add_flag("--speed", flags->speed, "one line of figures after the answer");
@@ -124,7 +124,6 @@ void add_run(CLI::App& app, Context& context) {
   flags->sampling.add_to(*command);
   command->callback([&context, flags, command] {
     flags->compute.finish(*command);
-    if (command->count("--think") > 0 && flags->think.empty()) flags->think = "true";
     if (auto done = run(context, *flags); !done.ok()) report(context, done.error());
   });
 }
