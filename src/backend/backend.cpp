@@ -50,8 +50,7 @@ std::optional<KvFormat> parse_kv_format(std::string_view name) {
   return std::nullopt;
 }
 
-Result<void> validate(const Batch& batch, const model::ModelSpec& spec,
-                      const PlanOptions& options) {
+Result<void> validate(const Batch& batch, const model::ModelSpec& spec, const PlanOptions& options) {
   const auto& rows = batch.rows;
   if (rows.empty()) return bad("it has no rows");
   if (rows.size() > size_t(options.max_batch_rows))
@@ -63,23 +62,20 @@ Result<void> validate(const Batch& batch, const model::ModelSpec& spec,
     const Row& r = rows[i];
     if (r.sequence == nullptr) return bad(row_name(i, r) + " has no sequence");
     if (r.token < 0 || r.token >= spec.vocab_size)
-      return bad(row_name(i, r) + ": token ids of this model go from 0 to " +
-                 std::to_string(spec.vocab_size - 1));
+      return bad(row_name(i, r) + ": token ids of this model go from 0 to " + std::to_string(spec.vocab_size - 1));
     const bool first = i == 0 || rows[i - 1].sequence != r.sequence;
     if (first && !seen.insert(r.sequence).second)
       return bad(row_name(i, r) + ": rows of a sequence must be consecutive");
     const int expected = first ? r.sequence->length() : rows[i - 1].position + 1;
-    if (r.position != expected)
-      return bad(row_name(i, r) + ": expected position " + std::to_string(expected));
+    if (r.position != expected) return bad(row_name(i, r) + ": expected position " + std::to_string(expected));
     if (size_t(r.position) >= r.sequence->pages().size() * kv::kPageTokens)
       return bad(row_name(i, r) + ": no room reserved in its sequence");
     if (r.sampling != nullptr && r.sampling->params == nullptr)
       return bad(row_name(i, r) + " asks for a draw without parameters");
     if (r.sampling != nullptr && !r.sampling->mask.empty() &&
         r.sampling->mask.size() < size_t(spec.vocab_size + 31) / 32)
-      return bad(row_name(i, r) + " has a token mask of " +
-                 std::to_string(r.sampling->mask.size()) + " words for a vocabulary of " +
-                 std::to_string(spec.vocab_size));
+      return bad(row_name(i, r) + " has a token mask of " + std::to_string(r.sampling->mask.size()) +
+                 " words for a vocabulary of " + std::to_string(spec.vocab_size));
     if (r.sampling != nullptr || r.want_logits) ++outputs;
   }
   if (outputs > options.max_output_rows)

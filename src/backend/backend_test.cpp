@@ -49,8 +49,7 @@ TEST_F(Validate, NamesWhatIsWrong) {
   SequenceState empty(pool, store);
   EXPECT_NE(error({{&empty, 1, 0}}).find("no room"), std::string::npos);
   EXPECT_NE(error(std::vector<Row>(9, Row{&a, 1, 3})).find("at most 8"), std::string::npos);
-  EXPECT_NE(error({{&a, 1, 3, nullptr, true}, {&a, 1, 4, nullptr, true}, {&b, 1, 0, nullptr, true}})
-                .find("at most 2"),
+  EXPECT_NE(error({{&a, 1, 3, nullptr, true}, {&a, 1, 4, nullptr, true}, {&b, 1, 0, nullptr, true}}).find("at most 2"),
             std::string::npos);
   sample::Request draw;
   EXPECT_NE(error({{&a, 1, 3, &draw}}).find("parameters"), std::string::npos);

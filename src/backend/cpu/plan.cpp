@@ -12,6 +12,7 @@ namespace ponder::backend::cpu {
 namespace {
 
 constexpr int kMaxThreads = 256;
+constexpr uint64_t kPackPiece = 8 << 20;
 constexpr int64_t kMaxKvTokens = int64_t(1) << 30;
 
 std::string mib(uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
@@ -112,50 +113,55 @@ Result<void> CpuPlan::load(const Progress& progress, const StopFlag* stop) {
   return {};
 }
 
+// This thread's share of one matrix, in pieces; the file's pages of each piece are given back at once, so that they never
+// add up.
+void CpuPlan::pack_share(int t, const PlacedMatrix& m) const {
+  const PanelRange share = m.shares[size_t(t)];
+  const uint64_t row_bytes = m.matrix.format().row_bytes(uint64_t(m.matrix.columns()));
+  const int64_t step = std::max<int64_t>(1, int64_t(kPackPiece / (row_bytes * kPanelRows)));
+  for (int64_t p = share.first; p < share.last; p += step) {
+    const PanelRange piece{p, std::min(p + step, share.last)};
+    m.matrix.pack(m.tensor->data, piece, m.bases[size_t(t)]);
+    if (m.tensor->info == nullptr) continue;
+    const int64_t rows = std::min(piece.last * kPanelRows, m.matrix.rows());
+    gguf::TensorInfo part;
+    part.data = m.tensor->data.subspan(uint64_t(piece.first * kPanelRows) * row_bytes,
+                                       uint64_t(rows - piece.first * kPanelRows) * row_bytes);
+    model_->file->drop(part);
+  }
+}
+
 Result<void> CpuPlan::pack(const Progress& progress, const StopFlag* stop) {
   const size_t n = layout_.layers.size();
   bool stopped = false;
+  for (size_t i = 0; i < n; ++i) {
+    LayerLayout& l = layout_.layers[i];
+    const model::LayerWeights& w = model_->layers[i];
+    l.attn_norm = padded(w.attn_norm);
+    l.ffn_norm = padded(w.ffn_norm);
+    l.q_bias = padded(w.q_bias);
+    l.k_bias = padded(w.k_bias);
+    l.v_bias = padded(w.v_bias);
+    l.output_bias = padded(w.output_bias);
+    l.q_norm = padded(w.q_norm);
+    l.k_norm = padded(w.k_norm);
+  }
   pool_.run([&](int t) {
-    const auto pack_share = [&](const PlacedMatrix& m) {
-      m.matrix.pack(m.tensor->data, m.shares[size_t(t)], m.bases[size_t(t)]);
-    };
-    const auto give_back = [&](const PlacedMatrix& m) {
-      if (m.tensor->info != nullptr) model_->file->drop(*m.tensor->info);
-    };
     for (size_t i = 0; i <= n; ++i) {
       if (i < n) {
-        LayerLayout& l = layout_.layers[i];
-        const model::LayerWeights& w = model_->layers[i];
         PlacedMatrix* own[7];
-        matrices(l, own);
-        for (const PlacedMatrix* m : own) pack_share(*m);
-        if (t == 0) {
-          l.attn_norm = padded(w.attn_norm);
-          l.ffn_norm = padded(w.ffn_norm);
-          l.q_bias = padded(w.q_bias);
-          l.k_bias = padded(w.k_bias);
-          l.v_bias = padded(w.v_bias);
-          l.output_bias = padded(w.output_bias);
-          l.q_norm = padded(w.q_norm);
-          l.k_norm = padded(w.k_norm);
-        }
+        matrices(layout_.layers[i], own);
+        for (const PlacedMatrix* m : own) pack_share(t, *m);
       } else {
-        pack_share(layout_.head);
+        pack_share(t, layout_.head);
       }
-      pool_.barrier();
       if (t == 0) {
-        if (i < n) {
-          PlacedMatrix* own[7];
-          matrices(layout_.layers[i], own);
-          for (const PlacedMatrix* m : own) give_back(*m);
-        } else {
-          give_back(layout_.head);
-        }
         stopped = stop != nullptr && stop->load(std::memory_order_relaxed);
         if (progress && !stopped) progress(double(i + 1) / double(n + 1));
       }
       pool_.barrier();
       if (stopped) return;
+      pool_.barrier();  // nobody sets `stopped` again before all have read it
     }
   });
   if (stopped) return Error{ErrorCode::cancelled, "loading was stopped"};

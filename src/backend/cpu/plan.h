@@ -34,6 +34,7 @@ class CpuPlan : public Plan {
 
  private:
   Result<void> check_memory() const;
+  void pack_share(int thread, const PlacedMatrix& m) const;
   Result<void> pack(const Progress& progress, const StopFlag* stop);
 
   const std::shared_ptr<const model::Model> model_;  // shared with whoever shows or tokenizes the same file

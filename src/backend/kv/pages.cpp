@@ -25,10 +25,9 @@ Result<PageId> PagePool::allocate() {
     page = next_++;
     high_water_ = std::max(high_water_, next_);
   } else {
-    return Error{ErrorCode::out_of_memory,
-                 "the KV cache is full: all " + std::to_string(capacity()) + " pages (" +
-                     std::to_string(int64_t(capacity()) * kPageTokens) +
-                     " tokens) are in use; ask for less context or a larger cache"};
+    return Error{ErrorCode::out_of_memory, "the KV cache is full: all " + std::to_string(capacity()) + " pages (" +
+                                               std::to_string(int64_t(capacity()) * kPageTokens) +
+                                               " tokens) are in use; ask for less context or a larger cache"};
   }
   references_[size_t(page)] = 1;
   ++used_;

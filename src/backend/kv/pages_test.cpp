@@ -74,8 +74,7 @@ TEST(SequenceState, ErrorChangesNothing) {
   a.advance(100);
   auto b = a.fork();
   const std::vector<PageId> before(b->pages().begin(), b->pages().end());
-  EXPECT_FALSE(
-      b->reserve(64).ok());  // needs a copy of the last page and a new one: only one is left
+  EXPECT_FALSE(b->reserve(64).ok());  // needs a copy of the last page and a new one: only one is left
   EXPECT_EQ(std::vector<PageId>(b->pages().begin(), b->pages().end()), before);
   EXPECT_EQ(pool.used(), 2);
   EXPECT_TRUE(store.copies.empty());

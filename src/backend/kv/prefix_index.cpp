@@ -56,8 +56,7 @@ struct PrefixIndex::State {
     const auto [begin, end] = by_hash.equal_range(hash_of(parent, tokens));
     for (auto it = begin; it != end; ++it) {
       const Node& n = nodes.at(it->second);
-      if (n.parent == parent && std::equal(tokens.begin(), tokens.end(), n.tokens.begin()))
-        return it->second;
+      if (n.parent == parent && std::equal(tokens.begin(), tokens.end(), n.tokens.begin())) return it->second;
     }
     return 0;
   }
@@ -108,8 +107,7 @@ struct PrefixIndex::State {
 PrefixIndex::PrefixIndex(PagePool& pool) : state_(std::make_unique<State>(pool)) {}
 PrefixIndex::~PrefixIndex() { clear(); }
 
-std::vector<PageId> PrefixIndex::find(std::string_view salt, std::span<const int32_t> tokens,
-                                      int max_tokens) {
+std::vector<PageId> PrefixIndex::find(std::string_view salt, std::span<const int32_t> tokens, int max_tokens) {
   std::vector<PageId> found;
   const auto root = state_->roots.find(std::string(salt));
   if (root == state_->roots.end()) return found;
@@ -124,8 +122,7 @@ std::vector<PageId> PrefixIndex::find(std::string_view salt, std::span<const int
   return found;
 }
 
-void PrefixIndex::insert(std::string_view salt, std::span<const int32_t> tokens,
-                         std::span<const PageId> pages) {
+void PrefixIndex::insert(std::string_view salt, std::span<const int32_t> tokens, std::span<const PageId> pages) {
   const size_t n = std::min(tokens.size() / kPageTokens, pages.size());
   if (n == 0) return;
   const auto [root, is_new] = state_->roots.try_emplace(std::string(salt), state_->next_id);
@@ -144,11 +141,11 @@ void PrefixIndex::make_room(int n) {
   while (s.pool.available() < n && !s.nodes.empty()) {
     // A leaf whose page a running sequence holds too would free nothing: the oldest other one goes.
     // When all leaves are held, go on only while some page behind them would become free.
-    auto victim = std::find_if(s.leaves.begin(), s.leaves.end(),
-                               [&](const auto& l) { return s.frees_a_page(l.second); });
+    auto victim =
+        std::find_if(s.leaves.begin(), s.leaves.end(), [&](const auto& l) { return s.frees_a_page(l.second); });
     if (victim == s.leaves.end()) {
-      const bool hope = std::any_of(s.nodes.begin(), s.nodes.end(),
-                                    [&](const auto& x) { return s.frees_a_page(x.first); });
+      const bool hope =
+          std::any_of(s.nodes.begin(), s.nodes.end(), [&](const auto& x) { return s.frees_a_page(x.first); });
       if (!hope) return;
       victim = s.leaves.begin();
     }

@@ -1,12 +1,12 @@
 // POSIX/Linux side of os/memory.h.
 #if !defined(_WIN32)
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -90,8 +90,10 @@ ProcessMemory process_memory() {
   std::ifstream in("/proc/self/statm");
   uint64_t pages = 0, resident = 0;
   if (in >> pages >> resident) m.resident = resident * uint64_t(::sysconf(_SC_PAGESIZE));
-  struct rusage usage;
-  if (::getrusage(RUSAGE_SELF, &usage) == 0) m.peak = uint64_t(usage.ru_maxrss) << 10;
+  // Not getrusage: its maximum is inherited from the program that started this one.
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind("VmHWM:", 0) == 0) m.peak = uint64_t(std::strtoull(line.c_str() + 6, nullptr, 10)) << 10;
   m.peak = std::max(m.peak, m.resident);
   return m;
 }
