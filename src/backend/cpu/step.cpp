@@ -10,6 +10,12 @@
 #include "base/os/system.h"
 
 namespace ponder::backend::cpu {
+namespace {
+
+constexpr int kStealRows = 16;  ///< rows from which threads help each other out
+constexpr int64_t kStealPanels = 16;
+
+}  // namespace
 
 const char* to_string(Phase phase) {
   constexpr const char* kNames[] = {"embed",  "inputs",  "qkv",  "write_kv", "attention",
@@ -27,7 +33,8 @@ Step::Step(const model::Model& model, const Layout& layout, const PlanOptions& o
       level_(level),
       kernels_(vector_kernels(level_)),
       output_norm_(model::to_floats(model.output_norm)),
-      next_task_(new std::atomic<int>[size_t(model.spec.n_layers)]) {}
+      next_task_(new std::atomic<int>[size_t(model.spec.n_layers)]),
+      cursors_(new std::atomic<int>[(layout.layers.size() + 1) * kMatrices * size_t(pool.size())]) {}
 
 void Step::mark(int t, Phase phase) {
   if (t != 0) return;
@@ -54,6 +61,8 @@ bool Step::run(const Batch& batch, const StopFlag* stop, std::vector<RowResult>*
     b.batch.begin(int64_t(batch.rows.size()));
     if (!outputs_.empty()) b.outputs.begin(int64_t(outputs_.size()));
   }
+  const size_t n_cursors = (layout_.layers.size() + 1) * kMatrices * size_t(pool_.size());
+  for (size_t i = 0; i < n_cursors; ++i) cursors_[i].store(0, std::memory_order_relaxed);
   pool_.run([this](int t) { thread(t); });
   return !stopped_;
 }
@@ -78,9 +87,9 @@ void Step::thread(int t) {
       return scratch;
     });
     mark(t, Phase::inputs);
-    multiply_share(t, l.q, input_of(t, l.q, n, false), b.qkv, qkv, l.q_bias, false);
-    multiply_share(t, l.k, input_of(t, l.k, n, false), b.qkv + q_size, qkv, l.k_bias, false);
-    multiply_share(t, l.v, input_of(t, l.v, n, false), b.qkv + q_size + kv_size, qkv, l.v_bias, false);
+    multiply_share(t, cursors(i, 0), l.q, n, false, b.qkv, qkv, l.q_bias, false);
+    multiply_share(t, cursors(i, 1), l.k, n, false, b.qkv + q_size, qkv, l.k_bias, false);
+    multiply_share(t, cursors(i, 2), l.v, n, false, b.qkv + q_size + kv_size, qkv, l.v_bias, false);
     pool_.barrier();
     mark(t, Phase::qkv);
 
@@ -109,7 +118,7 @@ void Step::thread(int t) {
     inputs(t, l.output, nullptr, nullptr, n, last,
            [&](int row, float*) -> const float* { return b.attention + row * q_size; });
     mark(t, Phase::inputs);
-    multiply_share(t, l.output, input_of(t, l.output, n, last), x, hidden, l.output_bias, true);
+    multiply_share(t, cursors(i, 3), l.output, n, last, x, hidden, l.output_bias, true);
     pool_.barrier();
     mark(t, Phase::output);
 
@@ -118,14 +127,14 @@ void Step::thread(int t) {
       return scratch;
     });
     mark(t, Phase::inputs);
-    gate_up(t, l, n, input_of(t, l.gate, n, last), input_of(t, l.up, n, last));
+    gate_up(t, i, n, last);
     pool_.barrier();
     mark(t, Phase::gate_up);
 
     inputs(t, l.down, nullptr, nullptr, n, last,
            [&](int row, float*) -> const float* { return b.ffn + int64_t(row) * s.ffn_size; });
     mark(t, Phase::inputs);
-    multiply_share(t, l.down, input_of(t, l.down, n, last), x, hidden, {}, true);
+    multiply_share(t, cursors(i, 5), l.down, n, last, x, hidden, {}, true);
     if (t == 0 && !last) stopped_ = stop_ != nullptr && stop_->load(std::memory_order_relaxed);
     pool_.barrier();
     mark(t, Phase::down);
@@ -201,32 +210,56 @@ void Step::inputs(int t, const PlacedMatrix& a, const PlacedMatrix* b, const Pla
   if (!own) pool_.barrier();
 }
 
-void Step::multiply_share(int t, const PlacedMatrix& m, const Activations& x, float* out, int64_t stride,
-                          const std::vector<float>& bias, bool add) {
-  const PanelRange range = m.shares[size_t(t)];
-  if (range.first == range.last) return;
-  const int64_t row = range.first * kPanelRows;
-  multiply(m.matrix, m.bases[size_t(t)], range, x, {out + row, stride, bias.empty() ? nullptr : bias.data() + row, add},
-           buffers_->threads[size_t(t)].linear, level_);
+// f(owner, panels) for this thread's panels of a matrix. From some rows on, in chunks: a thread that is done with its own
+// share goes on with what others have left, so that one that was kept waiting by another process does not hold up all.
+template <class F>
+void Step::for_panels(int t, std::atomic<int>* cursors, const PlacedMatrix& m, int n_rows, int64_t step, F f) {
+  if (n_rows < kStealRows || pool_.size() == 1) {
+    const PanelRange share = m.shares[size_t(t)];
+    for (int64_t p = share.first; p < share.last; p += step) f(t, PanelRange{p, std::min(p + step, share.last)});
+    return;
+  }
+  for (int k = 0; k < pool_.size(); ++k) {
+    const int owner = (t + k) % pool_.size();
+    const PanelRange share = m.shares[size_t(owner)];
+    for (;;) {
+      const int64_t p = share.first + cursors[owner].fetch_add(1, std::memory_order_relaxed) * step;
+      if (p >= share.last) break;
+      f(owner, PanelRange{p, std::min(p + step, share.last)});
+    }
+  }
+}
+
+void Step::multiply_share(int t, std::atomic<int>* cursors, const PlacedMatrix& m, int n_rows, bool outputs, float* out,
+                          int64_t stride, const std::vector<float>& bias, bool add) {
+  const Activations& x = input_of(t, m, n_rows, outputs);
+  const int64_t step = n_rows < kStealRows ? std::max<int64_t>(1, m.matrix.panels()) : kStealPanels;
+  for_panels(t, cursors, m, n_rows, step, [&](int owner, PanelRange panels) {
+    const int64_t row = panels.first * kPanelRows;
+    multiply(m.matrix, m.bases[size_t(owner)], panels, x,
+             {out + row, stride, bias.empty() ? nullptr : bias.data() + row, add}, buffers_->threads[size_t(t)].linear,
+             level_);
+  });
 }
 
 // Gate and up in chunks of panels that fit the second-level cache for all rows, joined by the activation.
-void Step::gate_up(int t, const LayerLayout& l, int n_rows, const Activations& gate_in, const Activations& up_in) {
+void Step::gate_up(int t, size_t layer, int n_rows, bool outputs) {
+  const LayerLayout& l = layout_.layers[layer];
   ThreadScratch& s = buffers_->threads[size_t(t)];
-  const PanelRange share = l.gate.shares[size_t(t)];
+  const Activations& gate_in = input_of(t, l.gate, n_rows, outputs);
+  const Activations& up_in = input_of(t, l.up, n_rows, outputs);
   const int64_t ffn = l.gate.matrix.rows();
   const int64_t step =
       std::max<int64_t>(1, gate_chunk_floats(options_.max_batch_rows) / (int64_t(n_rows) * kPanelRows));
   const Gate kind = spec_.activation == model::Activation::silu ? Gate::silu : Gate::gelu_tanh;
-  for (int64_t p = share.first; p < share.last; p += step) {
-    const PanelRange chunk{p, std::min(p + step, share.last)};
-    const int64_t stride = (chunk.last - chunk.first) * kPanelRows, first = p * kPanelRows;
-    multiply(l.gate.matrix, l.gate.bases[size_t(t)], chunk, gate_in, {s.gate, stride}, s.linear, level_);
-    multiply(l.up.matrix, l.up.bases[size_t(t)], chunk, up_in, {s.up, stride}, s.linear, level_);
+  for_panels(t, cursors(layer, 4), l.gate, n_rows, step, [&](int owner, PanelRange chunk) {
+    const int64_t stride = (chunk.last - chunk.first) * kPanelRows, first = chunk.first * kPanelRows;
+    multiply(l.gate.matrix, l.gate.bases[size_t(owner)], chunk, gate_in, {s.gate, stride}, s.linear, level_);
+    multiply(l.up.matrix, l.up.bases[size_t(owner)], chunk, up_in, {s.up, stride}, s.linear, level_);
     const int width = int(std::min(stride, ffn - first));
     for (int64_t r = 0; r < n_rows; ++r)
       kernels_.gate(kind, s.gate + r * stride, s.up + r * stride, buffers_->ffn + r * ffn + first, width);
-  }
+  });
 }
 
 // Logits and draws of the output rows.
@@ -238,18 +271,13 @@ void Step::head(int t) {
     kernels_.rms_norm(b.x_out + int64_t(row) * hidden, output_norm_.data(), scratch, hidden, spec_.rms_epsilon);
     return scratch;
   });
-  multiply_share(t, layout_.head, input_of(t, layout_.head, n, true), b.logits, vocab, {}, false);
-  if (spec_.logit_scale != 1.f) {
-    const PanelRange range = layout_.head.shares[size_t(t)];
-    const int64_t first = range.first * kPanelRows, end = std::min(range.last * kPanelRows, vocab);
-    for (int r = 0; r < n && first < end; ++r)
-      kernels_.scale(b.logits + r * vocab + first, spec_.logit_scale, int(end - first));
-  }
+  multiply_share(t, cursors(layout_.layers.size(), 0), layout_.head, n, true, b.logits, vocab, {}, false);
   pool_.barrier();
   mark(t, Phase::head);
   for (int i; (i = next_sample_.fetch_add(1, std::memory_order_relaxed)) < n;) {
     const Row& row = batch_->rows[size_t(outputs_[size_t(i)])];
     RowResult& result = (*results_)[size_t(outputs_[size_t(i)])];
+    if (spec_.logit_scale != 1.f) kernels_.scale(b.logits + i * vocab, spec_.logit_scale, int(vocab));
     const std::span<const float> logits(b.logits + i * vocab, size_t(vocab));
     if (row.sampling != nullptr) result.sampled = sample::sample(logits, *row.sampling, b.threads[size_t(t)].sampling);
     if (row.want_logits) result.logits = logits;

@@ -44,17 +44,24 @@ class Step {
                 const uint8_t* const* pages, int position);
   void attention(int t, size_t layer, const AttentionPlan& plan);
   void attend(int t, const AttentionTask& task, size_t layer, const AttentionPlan& plan, std::atomic<int>* counters);
-  void gate_up(int t, const LayerLayout& layer, int n_rows, const Activations& gate_in, const Activations& up_in);
+  void gate_up(int t, size_t layer, int n_rows, bool outputs);
   void head(int t);
   void rope(float* head, int row) const;
-  void multiply_share(int t, const PlacedMatrix& m, const Activations& x, float* out, int64_t stride,
-                      const std::vector<float>& bias, bool add);
+  void multiply_share(int t, std::atomic<int>* cursors, const PlacedMatrix& m, int n_rows, bool outputs, float* out,
+                      int64_t stride, const std::vector<float>& bias, bool add);
+  template <class F>
+  void for_panels(int t, std::atomic<int>* cursors, const PlacedMatrix& m, int n_rows, int64_t step, F f);
+  std::atomic<int>* cursors(size_t layer, int matrix) {
+    return cursors_.get() + (layer * kMatrices + size_t(matrix)) * size_t(pool_.size());
+  }
   void mark(int t, Phase phase);
 
   template <class Row>
   void inputs(int t, const PlacedMatrix& a, const PlacedMatrix* b, const PlacedMatrix* c, int n_rows, bool outputs,
               Row row);
   const Activations& input_of(int t, const PlacedMatrix& m, int n_rows, bool outputs) const;
+
+  static constexpr size_t kMatrices = 6;  // q, k, v, output, gate with up, down
 
   const model::Model& model_;
   const model::ModelSpec& spec_;
@@ -76,6 +83,8 @@ class Step {
   AttentionPlan all_, last_;                       // of all layers; of the last one (output rows only)
   std::unique_ptr<std::atomic<int>[]> next_task_;  // per layer
   std::vector<std::atomic<int>> counters_all_, counters_last_;
+  /// Per layer (and one more for the head), matrix and thread: chunks of its share that were taken.
+  std::unique_ptr<std::atomic<int>[]> cursors_;
   std::atomic<int> next_sample_{0};
   bool stopped_ = false;
   PhaseTimes times_;
