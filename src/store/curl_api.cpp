@@ -25,8 +25,9 @@ Result<CurlApi> load() {
                  "downloading needs libcurl, which is not installed (Debian and Ubuntu: apt "
                  "install libcurl4; Fedora: "
                  "dnf install libcurl; Arch: pacman -S curl)"};
-  // Leaked on purpose: libcurl and its TLS library must not be unloaded while the process lives.
-  const auto& lib = *new os::SharedLibrary(std::move(*opened));
+  // Never closed: libcurl and its TLS library must not be unloaded while the process lives.
+  static const auto* const kept = new os::SharedLibrary(std::move(*opened));
+  const os::SharedLibrary& lib = *kept;
   CurlApi a{};
   const bool complete =
       bind(lib, a.global_init, "curl_global_init") && bind(lib, a.easy_init, "curl_easy_init") &&

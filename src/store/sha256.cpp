@@ -86,8 +86,9 @@ Crypto load_crypto() {
   const char* names[] = {"libcrypto.so.3", "libcrypto.so.1.1"};
   auto opened = os::SharedLibrary::open(names, 2);
   if (!opened.ok()) return c;
-  // Leaked on purpose: see the top of the file.
-  const auto& library = *new os::SharedLibrary(std::move(*opened));
+  // Never closed: see the top of the file.
+  static const auto* const kept = new os::SharedLibrary(std::move(*opened));
+  const os::SharedLibrary& library = *kept;
   c.works = bind(library, c.context_new, "EVP_MD_CTX_new") && bind(library, c.context_free, "EVP_MD_CTX_free") &&
             bind(library, c.md, "EVP_sha256") && bind(library, c.init, "EVP_DigestInit_ex") &&
             bind(library, c.update, "EVP_DigestUpdate") && bind(library, c.final, "EVP_DigestFinal_ex") && self_test(c);
