@@ -49,13 +49,10 @@ int pull(store::Store& models, const store::Name& name, const std::vector<std::s
     else
       return usage();
   }
-  options.cancelled = [&] {
-    return os::interrupted() || (cancel_at > 0 && os::monotonic_seconds() >= cancel_at);
-  };
+  options.cancelled = [&] { return os::interrupted() || (cancel_at > 0 && os::monotonic_seconds() >= cancel_at); };
   options.progress = [](const store::PullProgress& p) {
     std::printf("progress %s|%s|%llu|%llu\n", p.status.c_str(), p.digest.c_str(),
-                static_cast<unsigned long long>(p.completed),
-                static_cast<unsigned long long>(p.total));
+                static_cast<unsigned long long>(p.completed), static_cast<unsigned long long>(p.total));
     std::fflush(stdout);
   };
   auto done = store::pull(models, name, options);
@@ -71,9 +68,7 @@ int pull(store::Store& models, const store::Name& name, const std::vector<std::s
 
 int main(int argc, char** argv) {
   os::catch_interrupts();
-  set_log_sink([](LogLevel, std::string_view text) {
-    std::fprintf(stderr, "%.*s\n", int(text.size()), text.data());
-  });
+  set_log_sink([](LogLevel, std::string_view text) { std::fprintf(stderr, "%.*s\n", int(text.size()), text.data()); });
   std::vector<std::string> args(argv + 1, argv + argc);
   if (args.empty()) return usage();
   const std::string command = args[0];
@@ -82,9 +77,9 @@ int main(int argc, char** argv) {
     const auto all = models.list();
     if (!all.ok()) return fail(all.error());
     for (const auto& m : *all)
-      std::printf("%s\t%s\t%llu\t%s\t%s\n", m.name.display().c_str(),
-                  m.digest.substr(0, 12).c_str(), static_cast<unsigned long long>(m.size),
-                  m.details.parameter_size.c_str(), m.details.quantization_level.c_str());
+      std::printf("%s\t%s\t%llu\t%s\t%s\n", m.name.display().c_str(), m.digest.substr(0, 12).c_str(),
+                  static_cast<unsigned long long>(m.size), m.details.parameter_size.c_str(),
+                  m.details.quantization_level.c_str());
     return 0;
   }
   if (args.size() < 2) return usage();
@@ -97,9 +92,8 @@ int main(int argc, char** argv) {
     std::printf(
         "path=%s\ndigest=%s\nsource=%s\nsystem=%s\ntemplate=%s\nparams=%s\nlicenses=%zu\nfamily=%"
         "s\n",
-        m->path.c_str(), m->digest.c_str(), m->source.c_str(), m->system.c_str(),
-        m->template_text.c_str(), m->params_json.c_str(), m->licenses.size(),
-        m->details.family.c_str());
+        m->path.c_str(), m->digest.c_str(), m->source.c_str(), m->system.c_str(), m->template_text.c_str(),
+        m->params_json.c_str(), m->licenses.size(), m->details.family.c_str());
     return 0;
   }
   if (command == "verify" || command == "rm") {
