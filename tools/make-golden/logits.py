@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import judge
 
 OUT = "tests/golden/logits"
+SEEDS = "tests/fuzz/corpus/model"
 CACHE = os.environ.get("PONDER_MODEL_CACHE", os.path.expanduser("~/.cache/ponder-tests"))
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64)
 
@@ -47,7 +48,7 @@ def permute(w, n_heads, rotated):
 
 def write_model(path, name, c):
     r = np.random.RandomState(zlib.crc32(name.encode()))
-    arch, heads, kv, hidden, vocab, ffn, layers = c["arch"], c["heads"], c["kv"], c.get("hidden", 48), 96, 64, 2
+    arch, heads, kv, hidden, vocab, ffn, layers = c["arch"], c["heads"], c["kv"], c.get("hidden", 48), c.get("vocab", 96), c.get("ffn", 64), c.get("layers", 2)
     d = c.get("head_dim", hidden // heads)
     rotated, base, context = c.get("rotated", d), c.get("base", 1e4), c.get("context", 512)
     scaling = c.get("scaling")
@@ -150,9 +151,21 @@ REAL = {"smollm2": (f"{CACHE}/smollm2.gguf", None), "qwen-0.5b": (f"{CACHE}/qwen
         "ponder-tiny": ("models/ponder-tiny-q4_k_m.gguf", TINY)}
 
 
+def write_fuzz_seeds():
+    """Models of a few hundred bytes of weights, for tests/fuzz/model_fuzz.cpp."""
+    os.makedirs(SEEDS, exist_ok=True)
+    for name in ("qwen2-yarn", "llama-biases", "llama-llama3-tensor", "qwen3-wide-heads"):
+        small = dict(CASES[name], hidden=8, heads=2, kv=1, vocab=8, ffn=8, layers=1)
+        if "head_dim" in small:
+            small["head_dim"] = 6
+        write_model(f"{SEEDS}/{name}", name, small)
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
     only = sys.argv[1:]
+    if not only or "fuzz-seeds" in only:
+        write_fuzz_seeds()
     for name, case in CASES.items():
         if only and name not in only:
             continue
