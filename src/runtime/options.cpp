@@ -63,7 +63,7 @@ Result<int64_t> integer_of(std::string_view name, const json& v, int64_t low, in
   if (!v.is_number()) return wrong_type(name, v, "a whole number");
   if (v.is_number_float()) {   // some clients send every number as a float
     const double d = v.get<double>();
-    if (!(d == std::floor(d))) return wrong_type(name, v, "a whole number");
+    if (!(d == std::floor(d))) return Error{ErrorCode::invalid_argument, "option \"" + std::string(name) + "\" must be a whole number, not " + v.dump()};
     if (!(d >= double(low) && d < double(high))) return out_of_range(name, v.dump(), double(low), double(high));
     return int64_t(d);
   }

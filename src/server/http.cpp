@@ -17,6 +17,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr size_t kReadAhead = 4 << 10;
 constexpr size_t kMaxAhead = 64 << 10;  // read of next requests while one is answered
 
 }  // namespace
@@ -169,24 +170,21 @@ std::shared_ptr<RunningChat> RunningChat::start(Exchange& exchange, runtime::Cha
   return chat;
 }
 
-// Readable without bytes to read means that the peer hung up. Bytes are the next request: they are kept, and the watch
-// goes on, unless the peer sends so much ahead that holding it would cost memory.
+// Readable and at the end means that the peer hung up. Bytes are the next request: they are kept, and the watch goes on,
+// unless the peer sends so much ahead that holding it would cost memory. Neither can happen too: the reactor may report
+// bytes that were read before the wait began.
 void RunningChat::watch() {
-  auto& socket = exchange_.stream().socket();
-  socket.async_wait(asio::ip::tcp::socket::wait_read, [this, watching = watching_, cancel = cancel_,
-                                                       channel = events_.shared()](boost::system::error_code ec) {
-    if (!*watching) return;  // released: `this` and the socket may be gone
-    auto& socket = exchange_.stream().socket();
-    auto& ahead = exchange_.ahead();
-    const size_t bytes = ec ? 0 : socket.available(ec);
-    if (!ec && bytes > 0) {
-      if (ahead.size() >= kMaxAhead) return;
-      ahead.commit(socket.read_some(ahead.prepare(std::min(bytes, kMaxAhead)), ec));
-      if (!ec) return watch();
-    }
-    *cancel = true;
-    channel->wake();
-  });
+  exchange_.stream().socket().async_wait(
+      asio::ip::tcp::socket::wait_read,
+      [this, watching = watching_, cancel = cancel_, channel = events_.shared()](boost::system::error_code ec) {
+        if (!*watching) return;  // released: `this` and the socket may be gone
+        auto& ahead = exchange_.ahead();
+        if (ahead.size() >= kMaxAhead) return;
+        if (!ec) ahead.commit(exchange_.stream().socket().read_some(ahead.prepare(kReadAhead), ec));  // does not block
+        if (!ec || ec == asio::error::would_block) return watch();
+        *cancel = true;
+        channel->wake();
+      });
 }
 
 Task<ChatEvent> RunningChat::next() {

@@ -155,6 +155,7 @@ class ServerImpl : public Server {
     beast::flat_buffer buffer;
     boost::system::error_code ec;
     stream->socket().set_option(tcp::no_delay(true), ec);
+    stream->socket().non_blocking(true, ec);  // for the look ahead of a running chat
     bool first = true, refused = false;
     for (bool go_on = true; go_on && !shared_.stopping;) {
       http::request_parser<http::string_body> parser;

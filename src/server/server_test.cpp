@@ -48,6 +48,22 @@ TEST_F(Server_, BytesSentDuringAReplyAreTheNextRequest) {
   EXPECT_EQ(peer.reply().object()["server"], "ponder");
 }
 
+// A reactor may report a socket readable for bytes that were already read: that is not a peer that hung up.
+TEST_F(Server_, RequestsInTwoSegmentsAreNotTakenForHangingUp) {
+  start();
+  Peer peer(port());
+  const std::string body =
+      R"({"model": "counts", "messages": [{"role": "user", "content": "x"}], "options": {"seed": 33}})";
+  for (int i = 0; i < 300; ++i) {
+    peer.send("POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + std::to_string(body.size()) +
+              "\r\n\r\n");
+    peer.send(body);
+    const auto r = peer.reply();
+    ASSERT_EQ(r.status, 200) << "request " << i;
+    ASSERT_EQ(r.lines().size(), 34u) << "request " << i;
+  }
+}
+
 TEST_F(Server_, HeadIsGetWithoutBody) {
   start();
   Peer peer(port());

@@ -46,7 +46,8 @@ Result<void> render(Context& context, const RenderFlags& flags) {
   PONDER_TRY(input.messages, chat::messages_from_json(messages.is_object() && messages.contains("messages") ? messages["messages"] : messages));
   if (!flags.tools.empty()) {
     PONDER_TRY(const auto tools, read_json(flags.tools));
-    input.tools_json = tools.dump();
+    if (!tools.is_array()) return Error{ErrorCode::invalid_file, flags.tools + " is not a JSON array of tools"};
+    PONDER_TRY(input.tools_json, os::read_file(flags.tools));   // as it stands: templates print keys in the writer's order
   }
   for (const auto& v : flags.variables) {
     const size_t equals = v.find('=');
