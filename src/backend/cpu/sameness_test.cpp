@@ -243,14 +243,14 @@ TEST(Plan, AnAbandonedBatchLeavesSequencesAsBefore) {
   r.run(first);
   std::vector<float> want;
   bool abandoned = false;
-  for (int delay : {0, 1, 50, 150, 400, 1000, 100000}) {  // microseconds; 0: before the launch
+  for (int delay : {0, 1, 50, 150, 400, 1000, -1}) {  // microseconds; 0: before the launch, -1: never
     Batch b;
     r.add(b, *s, 1, 400);
     b.rows.back().want_logits = true;
     StopFlag stop{delay == 0};
     std::thread other([&] {
       std::this_thread::sleep_for(std::chrono::microseconds(delay));
-      stop = true;
+      if (delay > 0) stop = true;
     });
     ASSERT_TRUE(r.plan().launch(b, &stop).ok());
     const auto results = r.plan().collect();
