@@ -32,7 +32,9 @@ TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
     auto r = options_from_json(j, nullptr);
     ASSERT_FALSE(r.ok()) << bad;
     EXPECT_EQ(r.error().code, ErrorCode::invalid_argument);
-    if (j.is_object()) EXPECT_NE(r.error().message.find(j.begin().key()), std::string::npos) << r.error().message;
+    if (j.is_object()) {
+      EXPECT_NE(r.error().message.find(j.begin().key()), std::string::npos) << r.error().message;
+    }
   }
 }
 
