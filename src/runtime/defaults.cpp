@@ -25,6 +25,11 @@ std::string described_name(const gguf::File& file) {
 
 }  // namespace
 
+bool is_deepseek_r1(const gguf::File& file) {
+  const std::string name = described_name(file);
+  return contains(name, "DeepSeek-R1") || contains(name, "DeepSeek R1");
+}
+
 Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json, std::vector<std::string>& notes) {
   Options o;
   o.temperature = 0.8f;
@@ -39,7 +44,7 @@ Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::s
   o.seed = -1;
 
   const std::string name = described_name(file);
-  if (thinks && (contains(name, "DeepSeek-R1") || contains(name, "DeepSeek R1"))) {
+  if (thinks && is_deepseek_r1(file)) {
     o.temperature = 0.6f;
     o.top_p = 0.95f;
     o.top_k = 0;

@@ -13,4 +13,7 @@ namespace ponder::runtime {
 /// have them (R1 distills, Qwen3), then the manifest's params. Notes say what came from where.
 Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json, std::vector<std::string>& notes);
 
+/// DeepSeek-R1 or one of its distills, by the names in the file.
+bool is_deepseek_r1(const gguf::File& file);
+
 }  // namespace ponder::runtime

@@ -62,6 +62,7 @@ Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, c
     }
   }
   if (open->chat_template) open->thinking = chat::find_thinking_tags(*open->chat_template, *open->tokenizer);
+  open->opens_thought = open->thinking && is_deepseek_r1(*open->file);
   PONDER_TRY(open->defaults, model_defaults(*open->file, open->thinking.has_value(), open->stored.params_json, open->notes));
 
   auto& details = open->stored.details;
@@ -105,6 +106,9 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
   PONDER_TRY(auto segments, chat_template->render(input));
   // Some models take no switch: the empty thought is written for them, and the proof is in the token ids.
   if (request.think == false && thinking) segments = chat::close_thought(std::move(segments), *thinking);
+  // DeepSeek asks to begin every reply of R1 with an open thought; some published templates leave that out.
+  if (request.think != false && thinking && opens_thought && !chat::ends_inside_thought(segments, *thinking))
+    segments.push_back({thinking->open_text + "\n", true});
   return segments;
 }
 

@@ -26,6 +26,7 @@ struct OpenModel {
   std::shared_ptr<const chat::Template> chat_template;   // shared with show
   std::string template_source;                           ///< "file" or "built-in chatml"
   std::optional<chat::ThinkingTags> thinking;            ///< set when the model thinks
+  bool opens_thought = false;                            ///< replies are to begin inside a thought (R1)
   Options defaults;                                      ///< the model's own over the house's
   std::vector<std::string> notes;                        ///< for the person
 

@@ -11,38 +11,38 @@
 namespace ponder::server {
 
 /// Absent and null are the same.
-inline const nlohmann::json* field(const nlohmann::json& body, const char* name) {
+inline const nlohmann::ordered_json* field(const nlohmann::ordered_json& body, const char* name) {
   const auto it = body.find(name);
   return it == body.end() || it->is_null() ? nullptr : &*it;
 }
 
 /// A value for an error message, cut so that a message never echoes a whole request.
-inline std::string shown(const nlohmann::json& value) {
-  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+inline std::string shown(const nlohmann::ordered_json& value) {
+  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::ordered_json::error_handler_t::replace);
   if (text.size() > 60) text = text.substr(0, 60) + "...";
   return text;
 }
 
-inline Error wrong_field(const char* name, const char* expected, const nlohmann::json& found) {
+inline Error wrong_field(const char* name, const char* expected, const nlohmann::ordered_json& found) {
   return {ErrorCode::invalid_argument,
           std::string("\"") + name + "\" must be " + expected + ", not " + found.type_name()};
 }
 
-inline Result<std::string> string_field(const nlohmann::json& body, const char* name, std::string fallback = {}) {
+inline Result<std::string> string_field(const nlohmann::ordered_json& body, const char* name, std::string fallback = {}) {
   const auto* v = field(body, name);
   if (v == nullptr) return fallback;
   if (!v->is_string()) return wrong_field(name, "a string", *v);
   return v->get<std::string>();
 }
 
-inline Result<bool> bool_field(const nlohmann::json& body, const char* name, bool fallback) {
+inline Result<bool> bool_field(const nlohmann::ordered_json& body, const char* name, bool fallback) {
   const auto* v = field(body, name);
   if (v == nullptr) return fallback;
   if (!v->is_boolean()) return wrong_field(name, "true or false", *v);
   return v->get<bool>();
 }
 
-inline Result<int> int_field(const nlohmann::json& body, const char* name, int fallback, int low, int high) {
+inline Result<int> int_field(const nlohmann::ordered_json& body, const char* name, int fallback, int low, int high) {
   const auto* v = field(body, name);
   if (v == nullptr) return fallback;
   if (!v->is_number()) return wrong_field(name, "a whole number", *v);
@@ -55,7 +55,7 @@ inline Result<int> int_field(const nlohmann::json& body, const char* name, int f
 }
 
 /// "model": required, not empty.
-inline Result<std::string> model_field(const nlohmann::json& body) {
+inline Result<std::string> model_field(const nlohmann::ordered_json& body) {
   PONDER_TRY(std::string model, string_field(body, "model"));
   if (model.empty()) {
     PONDER_TRY(model, string_field(body, "name"));  // older clients of Ollama
@@ -65,7 +65,7 @@ inline Result<std::string> model_field(const nlohmann::json& body) {
 }
 
 /// think: true, false, or a level, which is refused with a reason until thinking can be budgeted.
-inline Result<std::optional<bool>> think_field(const nlohmann::json& body, const char* name) {
+inline Result<std::optional<bool>> think_field(const nlohmann::ordered_json& body, const char* name) {
   const auto* v = field(body, name);
   if (v == nullptr) return std::optional<bool>();
   if (v->is_boolean()) return std::optional<bool>(v->get<bool>());

@@ -48,7 +48,7 @@ unsigned status_of(ErrorCode code) {
   return 500;
 }
 
-Result<json> Exchange::json_body() const { return parse_body(request_.body()); }
+Result<nlohmann::ordered_json> Exchange::json_body() const { return parse_body(request_.body()); }
 
 template <class Response>
 void Exchange::decorate(Response& response) const {

@@ -68,7 +68,7 @@ class Exchange {
   beast::flat_buffer& ahead() { return ahead_; }
 
   /// The body as a JSON object (server/requests.h).
-  Result<nlohmann::json> json_body() const;
+  Result<nlohmann::ordered_json> json_body() const;
 
   Task<bool> send(unsigned status, std::string content_type, std::string body);
   Task<bool> send_json(unsigned status, nlohmann::json body);

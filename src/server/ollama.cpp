@@ -133,7 +133,7 @@ Task<void> api_show(Exchange& exchange) {
   std::string model;
   bool verbose = false;
   const auto read = [&]() -> Result<void> {
-    PONDER_TRY(const json body, exchange.json_body());
+    PONDER_TRY(const auto body, exchange.json_body());
     PONDER_TRY(model, model_field(body));
     PONDER_TRY(verbose, bool_field(body, "verbose", false));
     return {};
@@ -164,7 +164,7 @@ Task<void> api_pull(Exchange& exchange) {
   std::string model;
   bool stream = true, insecure = false;
   const auto read = [&]() -> Result<store::Name> {
-    PONDER_TRY(const json body, exchange.json_body());
+    PONDER_TRY(const auto body, exchange.json_body());
     PONDER_TRY(model, model_field(body));
     PONDER_TRY(stream, bool_field(body, "stream", true));
     PONDER_TRY(insecure, bool_field(body, "insecure", false));
@@ -221,7 +221,7 @@ Task<void> api_pull(Exchange& exchange) {
 Task<void> api_delete(Exchange& exchange) {
   std::string model;
   const auto read = [&]() -> Result<store::Name> {
-    PONDER_TRY(const json body, exchange.json_body());
+    PONDER_TRY(const auto body, exchange.json_body());
     PONDER_TRY(model, model_field(body));
     return store::Name::parse(model);
   };

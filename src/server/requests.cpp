@@ -12,7 +12,7 @@
 namespace ponder::server {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;  // templates print tool arguments in the order they came
 namespace wire = runtime::wire;
 
 constexpr int kMaxJsonDepth = 64;

@@ -16,20 +16,20 @@ namespace ponder::server {
 
 /// A request's body as a JSON object. Refused: empty, not JSON, not an object, nested deeper than 64, more than a million
 /// values (each costs many times its text in memory).
-Result<nlohmann::json> parse_body(std::string_view text);
+Result<nlohmann::ordered_json> parse_body(std::string_view text);
 
 struct OllamaRequest {
   runtime::ChatRequest chat;
   bool stream = true;
   std::vector<std::string> warnings;  ///< options that were ignored
 };
-Result<OllamaRequest> read_chat(const nlohmann::json& body);      ///< POST /api/chat
-Result<OllamaRequest> read_generate(const nlohmann::json& body);  ///< POST /api/generate
+Result<OllamaRequest> read_chat(const nlohmann::ordered_json& body);      ///< POST /api/chat
+Result<OllamaRequest> read_generate(const nlohmann::ordered_json& body);  ///< POST /api/generate
 
 struct CompletionRequest {
   runtime::ChatRequest chat;
   bool stream = false, include_usage = false;
 };
-Result<CompletionRequest> read_chat_completion(const nlohmann::json& body);  ///< POST /v1/chat/completions
+Result<CompletionRequest> read_chat_completion(const nlohmann::ordered_json& body);  ///< POST /v1/chat/completions
 
 }  // namespace ponder::server

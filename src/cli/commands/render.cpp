@@ -18,9 +18,9 @@ struct RenderFlags {
   std::vector<std::string> variables;
 };
 
-Result<nlohmann::json> read_json(const std::string& path) {
+Result<nlohmann::ordered_json> read_json(const std::string& path) {
   PONDER_TRY(const auto text, os::read_file(path));
-  auto parsed = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  auto parsed = nlohmann::ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (parsed.is_discarded()) return Error{ErrorCode::invalid_file, path + " is not JSON"};
   return parsed;
 }
