@@ -99,7 +99,7 @@ def main():
     about = {k: about[k] for k in ('device', 'isa', 'numerics_id', 'kv_format')}
     version = subprocess.run([args.peer_python, '-c', 'import llama_cpp; print(llama_cpp.__version__)'], capture_output=True, text=True).stdout.strip()
     if args.out:
-        info = {'date': time.strftime('%Y-%m-%d'), 'command': ' '.join(sys.argv), 'threads': args.threads, 'precision': args.precision,
+        info = {'date': time.strftime('%Y-%m-%d'), 'command': ' '.join(os.path.basename(a) if os.path.isabs(a) else a for a in sys.argv), 'threads': args.threads, 'precision': args.precision,
                 'peer': f'llama-cpp-python {version}, native build, flash attention on and off (its best counts)', 'kernel': platform.release(), **about}
         os.makedirs(os.path.dirname(args.out) or '.', exist_ok=True)
         json.dump({**info, 'rows': rows}, open(args.out + '.json', 'w'), indent=1)
