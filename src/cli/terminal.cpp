@@ -32,6 +32,13 @@ std::string coarse(int64_t s) {
 bool stdout_is_terminal() { return os::is_terminal(1); }
 bool stderr_is_terminal() { return os::is_terminal(2); }
 
+std::string read_stdin() {
+  std::string text;
+  char buffer[65536];
+  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) text.append(buffer, n);
+  return text;
+}
+
 std::string human_bytes(uint64_t bytes) {
   const char* units[] = {"B", "KB", "MB", "GB", "TB"};
   double v = double(bytes);

@@ -12,6 +12,9 @@ namespace ponder::cli {
 bool stdout_is_terminal();
 bool stderr_is_terminal();
 
+/// All of standard input, as it comes.
+std::string read_stdin();
+
 /// "1.2 GB" (decimal, as Ollama prints sizes), "3 minutes ago", "42s".
 std::string human_bytes(uint64_t bytes);
 std::string human_ago(int64_t seconds_since_1970);

@@ -39,7 +39,7 @@ std::string parameters_text(const Options& options) {
   std::string text;
   const json all = to_json(options);
   const auto line = [&](const std::string& name, const json& value) {
-    text += name + std::string(name.size() < 31 ? 31 - name.size() : 1, ' ') + (value.is_string() ? value.dump() : value.dump()) + "\n";
+    text += name + std::string(name.size() < 31 ? 31 - name.size() : 1, ' ') + value.dump() + "\n";
   };
   for (const auto& [name, value] : all.items()) {
     if (value.is_array()) {

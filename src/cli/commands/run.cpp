@@ -31,14 +31,6 @@ Result<std::optional<bool>> parse_think(const std::string& value) {
   return Error{ErrorCode::unsupported, "--think takes true or false; levels (\"" + value + "\") come with the thinking controls"};
 }
 
-std::string read_all_of_stdin() {
-  std::string text;
-  char buffer[65536];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) text.append(buffer, n);
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text;
-}
-
 Result<void> run(Context& context, RunFlags& flags) {
   os::catch_interrupts();
   PONDER_CHECK_OK(apply(flags.sampling));
@@ -63,7 +55,8 @@ Result<void> run(Context& context, RunFlags& flags) {
   for (const auto& word : flags.prompt) prompt += (prompt.empty() ? "" : " ") + word;
   const bool piped = !os::is_terminal(0);
   if (piped) {
-    const std::string in = read_all_of_stdin();
+    std::string in = read_stdin();
+    while (!in.empty() && in.back() == '\n') in.pop_back();
     if (!in.empty()) prompt = prompt.empty() ? in : in + "\n\n" + prompt;
   }
   if (prompt.empty() && piped) return Error{ErrorCode::invalid_argument, "no prompt: give one as an argument or on standard input"};

@@ -6,18 +6,12 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/context.h"
+#include "cli/terminal.h"
 #include "gguf/gguf.h"
 #include "tokenizer/tokenizer.h"
 
 namespace ponder::cli {
 namespace {
-
-std::string read_stdin() {
-  std::string text;
-  char buffer[65536];
-  for (size_t n; (n = std::fread(buffer, 1, sizeof buffer, stdin)) > 0;) text.append(buffer, n);
-  return text;
-}
 
 // A file needs no tensors here, so a vocabulary alone will do.
 Result<std::shared_ptr<const gguf::File>> open_vocabulary(Context& context, const std::string& model) {
