@@ -52,4 +52,4 @@ clean:
 	rm -rf $(BUILD) dist
 
 format:
-	@git ls-files '*.h' '*.cpp' '*.inc' | xargs clang-format-19 -i
+	@tools/check-format --fix

@@ -52,8 +52,7 @@ int main(int argc, char** argv) {
     } else if (file.error().message.rfind(path + ": ", 0) != 0) {
       fail(name, "the error does not begin with the file: " + file.error().message);
     } else if (file.error().message.find(expected, path.size()) == std::string::npos) {
-      fail(name,
-           "expected an error with: " + expected + "\n    but it is: " + file.error().message);
+      fail(name, "expected an error with: " + expected + "\n    but it is: " + file.error().message);
     }
   }
   for (const auto& entry : fs::directory_iterator(folder)) {

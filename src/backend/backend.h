@@ -32,18 +32,18 @@ const char* to_string(KvFormat format);
 std::optional<KvFormat> parse_kv_format(std::string_view name);
 
 struct PlanOptions {
-  int threads = 0;                     ///< 0: physical cores
+  int threads = 0;  ///< 0: physical cores
   Precision precision = Precision::standard;
   KvFormat kv_format = KvFormat::f16;
-  int64_t kv_tokens = 4096;            ///< capacity of the page pool, all sequences together; pages are taken as used
-  int max_batch_rows = 512;            ///< rows of one launch
-  int max_output_rows = 32;            ///< rows of one launch that ask for anything
+  int64_t kv_tokens = 4096;  ///< capacity of the page pool, all sequences together; pages are taken as used
+  int max_batch_rows = 512;  ///< rows of one launch
+  int max_output_rows = 32;  ///< rows of one launch that ask for anything
 };
 
 /// Bytes a plan will need, by purpose. `kv_capacity` is only taken as pages are used.
 struct MemoryReport {
-  uint64_t weights = 0;        ///< packed copies in anonymous memory
-  uint64_t mapped_weights = 0; ///< used in place in the file's mapping
+  uint64_t weights = 0;         ///< packed copies in anonymous memory
+  uint64_t mapped_weights = 0;  ///< used in place in the file's mapping
   uint64_t kv_per_token = 0;
   uint64_t kv_capacity = 0;
   uint64_t scratch = 0;
@@ -52,10 +52,10 @@ struct MemoryReport {
 
 /// What a run was made with: printed by `show` and `--verbose`, kept in receipts.
 struct PlanInfo {
-  std::string backend;       ///< "cpu", "reference"
-  std::string device;        ///< "AMD EPYC ...", for people
-  std::string isa;           ///< "avx512"
-  std::string numerics_id;   ///< "cpu.i8x32r1"
+  std::string backend;      ///< "cpu", "reference"
+  std::string device;       ///< "AMD EPYC ...", for people
+  std::string isa;          ///< "avx512"
+  std::string numerics_id;  ///< "cpu.i8x32r1"
   Precision precision = Precision::standard;
   KvFormat kv_format = KvFormat::f16;
   int threads = 1;
@@ -69,8 +69,8 @@ struct Row {
   SequenceState* sequence = nullptr;
   TokenId token = 0;
   int32_t position = 0;
-  const sample::Request* sampling = nullptr;   ///< draw the next token; null: no draw
-  bool want_logits = false;                    ///< keep the full logits for the caller
+  const sample::Request* sampling = nullptr;  ///< draw the next token; null: no draw
+  bool want_logits = false;                   ///< keep the full logits for the caller
 };
 
 struct Batch {
@@ -78,8 +78,8 @@ struct Batch {
 };
 
 struct RowResult {
-  sample::Sampled sampled;            ///< if the row asked for a draw
-  std::span<const float> logits;      ///< if asked for; valid until the next launch
+  sample::Sampled sampled;        ///< if the row asked for a draw
+  std::span<const float> logits;  ///< if asked for; valid until the next launch
 };
 
 /// Set from any thread to abandon the batch in flight (checked between layers).
@@ -106,7 +106,7 @@ class Plan : public kv::PageStore {
   virtual Result<std::vector<RowResult>> collect() = 0;
 
  protected:
-  std::unique_ptr<kv::PagePool> pages_;   // made by compile()
+  std::unique_ptr<kv::PagePool> pages_;  // made by compile()
 };
 
 class Backend {
@@ -114,7 +114,8 @@ class Backend {
   virtual ~Backend() = default;
   virtual const char* name() const = 0;
   /// Checks that the model can run here and lays out memory; allocates nothing of size.
-  virtual Result<std::unique_ptr<Plan>> compile(std::shared_ptr<const model::Model> model, const PlanOptions& options) = 0;
+  virtual Result<std::unique_ptr<Plan>> compile(std::shared_ptr<const model::Model> model,
+                                                const PlanOptions& options) = 0;
 };
 
 /// Checks what every backend demands of a batch (rows consecutive, positions, token ids, limits): the error of a bad one.

@@ -63,15 +63,13 @@ inline Result<GoldenLogits> read_golden(const std::string& path) {
     take(p.tokens, n);
     take(p.logits, n);
   }
-  if (!good || at != bytes.size())
-    return Error{ErrorCode::invalid_file, path + ": not a file of golden logits"};
+  if (!good || at != bytes.size()) return Error{ErrorCode::invalid_file, path + ": not a file of golden logits"};
   return golden;
 }
 
 /// Runs `ids` as one new sequence, in chunks of at most `chunk` rows, and hands the logits of each
 /// position in `wanted` (ascending; empty: of all) to `sink`.
-inline Result<void> run_window(Plan& plan, std::span<const TokenId> ids,
-                               std::span<const int> wanted, int chunk,
+inline Result<void> run_window(Plan& plan, std::span<const TokenId> ids, std::span<const int> wanted, int chunk,
                                const std::function<void(int, std::span<const float>)>& sink) {
   auto sequence = plan.new_state();
   size_t next = 0;
@@ -82,10 +80,7 @@ inline Result<void> run_window(Plan& plan, std::span<const TokenId> ids,
     for (int p = first; p < first + n; ++p) {
       const bool want = wanted.empty() || (next < wanted.size() && wanted[next] == p);
       next += want;
-      batch.rows.push_back({.sequence = sequence.get(),
-                            .token = ids[size_t(p)],
-                            .position = p,
-                            .want_logits = want});
+      batch.rows.push_back({.sequence = sequence.get(), .token = ids[size_t(p)], .position = p, .want_logits = want});
     }
     PONDER_CHECK_OK(plan.launch(batch, nullptr));
     PONDER_TRY(const auto results, plan.collect());
@@ -117,13 +112,12 @@ inline Result<double> golden_distance(Plan& plan, const GoldenLogits& golden, in
   for (const auto& p : golden.positions) wanted.push_back(p.position);
   RelativeL2 distance;
   size_t next = 0;
-  PONDER_CHECK_OK(
-      run_window(plan, golden.ids, wanted, chunk, [&](int, std::span<const float> logits) {
-        const auto& p = golden.positions[next++];
-        std::vector<float> ours;
-        for (const TokenId token : p.tokens) ours.push_back(logits[size_t(token)]);
-        distance.add(ours, p.logits);
-      }));
+  PONDER_CHECK_OK(run_window(plan, golden.ids, wanted, chunk, [&](int, std::span<const float> logits) {
+    const auto& p = golden.positions[next++];
+    std::vector<float> ours;
+    for (const TokenId token : p.tokens) ours.push_back(logits[size_t(token)]);
+    distance.add(ours, p.logits);
+  }));
   return distance.value();
 }
 

@@ -27,9 +27,7 @@ inline std::optional<uint64_t> checked_align(uint64_t value, uint64_t alignment)
 }
 
 /// True when [offset, offset + size) lies inside [0, total).
-inline bool fits(uint64_t offset, uint64_t size, uint64_t total) {
-  return offset <= total && size <= total - offset;
-}
+inline bool fits(uint64_t offset, uint64_t size, uint64_t total) { return offset <= total && size <= total - offset; }
 
 constexpr uint64_t align_up(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;

@@ -26,7 +26,7 @@ inline uint16_t float_to_half(float f) {
   const uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return uint16_t(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
   if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u);  // >= 65520 rounds to infinity
-  if (magnitude < 0x38800000u) {                                   // below 2^-14: subnormal half
+  if (magnitude < 0x38800000u) {                                  // below 2^-14: subnormal half
     // Adding 0.5 aligns the result's units (2^-24) with the last mantissa bit of the sum, rounding to even.
     const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
     return uint16_t(sign | (std::bit_cast<uint32_t>(aligned) - 0x3f000000u));

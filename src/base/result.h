@@ -34,31 +34,44 @@ struct Error {
   std::string message;
 
   /// The same error with `prefix + ": "` in front of its message: adds the file or the tensor on the way up.
-  [[nodiscard]] Error with_context(const std::string& prefix) const {
-    return Error{code, prefix + ": " + message};
-  }
+  [[nodiscard]] Error with_context(const std::string& prefix) const { return Error{code, prefix + ": " + message}; }
 };
 
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}    // NOLINT: implicit on purpose
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit on purpose
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT: implicit on purpose
 
   bool ok() const { return state_.index() == 0; }
   explicit operator bool() const { return ok(); }
 
-  T& value() & { assert(ok()); return std::get<0>(state_); }
-  const T& value() const& { assert(ok()); return std::get<0>(state_); }
-  T&& value() && { assert(ok()); return std::get<0>(std::move(state_)); }
+  T& value() & {
+    assert(ok());
+    return std::get<0>(state_);
+  }
+  const T& value() const& {
+    assert(ok());
+    return std::get<0>(state_);
+  }
+  T&& value() && {
+    assert(ok());
+    return std::get<0>(std::move(state_));
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T&& operator*() && { return std::move(*this).value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
-  const Error& error() const& { assert(!ok()); return std::get<1>(state_); }
-  Error&& error() && { assert(!ok()); return std::get<1>(std::move(state_)); }
+  const Error& error() const& {
+    assert(!ok());
+    return std::get<1>(state_);
+  }
+  Error&& error() && {
+    assert(!ok());
+    return std::get<1>(std::move(state_));
+  }
 
  private:
   std::variant<T, Error> state_;
@@ -72,8 +85,14 @@ class [[nodiscard]] Result<void> {
 
   bool ok() const { return !failed_; }
   explicit operator bool() const { return ok(); }
-  const Error& error() const& { assert(failed_); return error_; }
-  Error&& error() && { assert(failed_); return std::move(error_); }
+  const Error& error() const& {
+    assert(failed_);
+    return error_;
+  }
+  Error&& error() && {
+    assert(failed_);
+    return std::move(error_);
+  }
 
  private:
   Error error_;
@@ -86,15 +105,14 @@ class [[nodiscard]] Result<void> {
 #define PONDER_CONCAT(a, b) PONDER_CONCAT_(a, b)
 
 /// PONDER_TRY(auto x, f()): x = value of f(), or return its error from the enclosing function.
-#define PONDER_TRY(declaration, ...)                                                       \
-  auto PONDER_CONCAT(result_, __LINE__) = (__VA_ARGS__);                                   \
-  if (!PONDER_CONCAT(result_, __LINE__).ok())                                              \
-    return std::move(PONDER_CONCAT(result_, __LINE__)).error();                            \
+#define PONDER_TRY(declaration, ...)                                                                      \
+  auto PONDER_CONCAT(result_, __LINE__) = (__VA_ARGS__);                                                  \
+  if (!PONDER_CONCAT(result_, __LINE__).ok()) return std::move(PONDER_CONCAT(result_, __LINE__)).error(); \
   declaration = std::move(PONDER_CONCAT(result_, __LINE__)).value()
 
 /// PONDER_CHECK_OK(f()): returns f()'s error from the enclosing function, or goes on.
-#define PONDER_CHECK_OK(...)                                                               \
-  do {                                                                                     \
-    auto ponder_result = (__VA_ARGS__);                                                    \
-    if (!ponder_result.ok()) return std::move(ponder_result).error();                      \
+#define PONDER_CHECK_OK(...)                                          \
+  do {                                                                \
+    auto ponder_result = (__VA_ARGS__);                               \
+    if (!ponder_result.ok()) return std::move(ponder_result).error(); \
   } while (false)

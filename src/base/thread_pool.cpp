@@ -9,7 +9,7 @@
 namespace ponder {
 namespace {
 
-constexpr int kSpins = 4000;     // about 50-100 us: longer than the gap between two steps of a decode
+constexpr int kSpins = 4000;  // about 50-100 us: longer than the gap between two steps of a decode
 constexpr int kYields = 200;
 
 inline void relax() {

@@ -47,8 +47,6 @@ class ThreadPool {
 struct Share {
   int64_t begin, end;
 };
-inline Share share_of(int64_t count, int index, int n) {
-  return {count * index / n, count * (index + 1) / n};
-}
+inline Share share_of(int64_t count, int index, int n) { return {count * index / n, count * (index + 1) / n}; }
 
 }  // namespace ponder

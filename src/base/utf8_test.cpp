@@ -25,16 +25,16 @@ TEST(Utf8, RefusesOverlongSurrogatesAndLoneBytes) {
 }
 
 TEST(Utf8, SanitizesLikePythonReplace) {
-  EXPECT_EQ(sanitize("a\xE4\xBD z"), "a\xEF\xBF\xBD z");                          // truncated: one replacement
-  EXPECT_EQ(sanitize("\xED\xA0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");    // surrogate: one per byte
+  EXPECT_EQ(sanitize("a\xE4\xBD z"), "a\xEF\xBF\xBD z");                        // truncated: one replacement
+  EXPECT_EQ(sanitize("\xED\xA0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD");  // surrogate: one per byte
   EXPECT_EQ(sanitize("\xFF\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD");
 }
 
 TEST(Utf8, HoldsBackOnlyWhatMoreBytesCouldComplete) {
   EXPECT_EQ(complete_prefix("ab\xF0\x9F\x99"), 2u);
   EXPECT_EQ(complete_prefix("ab\xF0\x9F\x99\x82"), 6u);
-  EXPECT_EQ(complete_prefix("ab\x80"), 3u);          // can never become a character
-  EXPECT_EQ(complete_prefix("ab\xE0\x80"), 4u);      // overlong: broken already
+  EXPECT_EQ(complete_prefix("ab\x80"), 3u);      // can never become a character
+  EXPECT_EQ(complete_prefix("ab\xE0\x80"), 4u);  // overlong: broken already
   EXPECT_EQ(complete_prefix(""), 0u);
 }
 

@@ -221,8 +221,12 @@ TEST(ThinkingSplitter, SpelledTagsWhereverTheModelCuts) {
     thoughts += !expected.thinking.empty();
     // Tokens: all of them, but those with a byte of a tag.
     ASSERT_LE(got.thinking_tokens + got.answer_tokens, int(ids.size()));
-    if (expected.content == text) ASSERT_EQ(got.answer_tokens, int(ids.size()));
-    if (inside && text.find("</think>") == text.npos) ASSERT_EQ(got.thinking_tokens, int(ids.size()));
+    if (expected.content == text) {
+      ASSERT_EQ(got.answer_tokens, int(ids.size()));
+    }
+    if (inside && text.find("</think>") == text.npos) {
+      ASSERT_EQ(got.thinking_tokens, int(ids.size()));
+    }
   }
   EXPECT_GT(thoughts, 5'000);
 }

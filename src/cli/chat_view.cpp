@@ -73,8 +73,9 @@ void ChatView::finish() {
 std::string speed_line(const runtime::ChatResult& r, double read) {
   const double rate = per_second(r.output_tokens - 1, r.decode_seconds);
   const double gb = rate * double(r.bytes_per_token) * 1e-9;
-  std::string line = r.thinking_tokens > 0 ? fmt::format("thought {}, answered {} tokens", r.thinking_tokens, r.answer_tokens)
-                                           : fmt::format("answered {} tokens", r.answer_tokens);
+  std::string line = r.thinking_tokens > 0
+                         ? fmt::format("thought {}, answered {} tokens", r.thinking_tokens, r.answer_tokens)
+                         : fmt::format("answered {} tokens", r.answer_tokens);
   line += fmt::format(" · first token after {} · {:.1f} tokens/s", human_duration(r.first_token_seconds), rate);
   if (gb > 0) line += fmt::format(" · {:.1f} GB/s of weights", gb);
   if (gb > 0 && read > 0) line += fmt::format(" ({:.0f} % of this machine's {:.1f})", 100 * gb / read, read);
@@ -85,21 +86,27 @@ std::string verbose_table(const runtime::ChatResult& r, double read) {
   const double rate = per_second(r.output_tokens - 1, r.decode_seconds);
   const double gb = rate * double(r.bytes_per_token) * 1e-9;
   std::string t;
-  const auto row = [&](const char* name, const std::string& value) { t += fmt::format("{:<22}{}\n", std::string(name) + ":", value); };
+  const auto row = [&](const char* name, const std::string& value) {
+    t += fmt::format("{:<22}{}\n", std::string(name) + ":", value);
+  };
   row("total duration", human_duration(r.total_seconds));
   row("load duration", human_duration(r.load_seconds));
   row("time to first token", human_duration(r.first_token_seconds));
-  row("prompt eval count", fmt::format("{} token(s){}", r.prompt_tokens,
-                                       r.cached_tokens > 0 ? fmt::format(", {} of them from the cache", r.cached_tokens) : ""));
+  row("prompt eval count",
+      fmt::format("{} token(s){}", r.prompt_tokens,
+                  r.cached_tokens > 0 ? fmt::format(", {} of them from the cache", r.cached_tokens) : ""));
   row("prompt eval duration", human_duration(r.prompt_seconds));
-  row("prompt eval rate", fmt::format("{:.2f} tokens/s", per_second(r.prompt_tokens - r.cached_tokens, r.prompt_seconds)));
+  row("prompt eval rate",
+      fmt::format("{:.2f} tokens/s", per_second(r.prompt_tokens - r.cached_tokens, r.prompt_seconds)));
   row("eval count", fmt::format("{} token(s)", r.output_tokens));
   row("  thinking", fmt::format("{} token(s)", r.thinking_tokens));
   row("  answer", fmt::format("{} token(s)", r.answer_tokens));
   row("eval duration", human_duration(r.decode_seconds));
   row("eval rate", fmt::format("{:.2f} tokens/s", rate));
   if (gb > 0)
-    row("weights read", fmt::format("{:.1f} GB/s{}", gb, read > 0 ? fmt::format(", {:.0f} % of the measured {:.1f}", 100 * gb / read, read) : ""));
+    row("weights read",
+        fmt::format("{:.1f} GB/s{}", gb,
+                    read > 0 ? fmt::format(", {:.0f} % of the measured {:.1f}", 100 * gb / read, read) : ""));
   row("memory", human_bytes(r.memory_bytes));
   row("context", fmt::format("{} of {} tokens", r.prompt_tokens + r.output_tokens, r.context_length));
   row("seed", fmt::format("{}", r.seed));
@@ -110,7 +117,8 @@ std::string verbose_table(const runtime::ChatResult& r, double read) {
 std::string ending_note(const runtime::ChatResult& r) {
   if (r.done_reason == "length") return "stopped: num_predict was reached";
   if (r.done_reason == "context")
-    return fmt::format("stopped: the context of {} tokens is full; raise --num-ctx or begin a new conversation", r.context_length);
+    return fmt::format("stopped: the context of {} tokens is full; raise --num-ctx or begin a new conversation",
+                       r.context_length);
   return {};
 }
 

@@ -12,7 +12,7 @@ class ChatView {
  public:
   explicit ChatView(bool hide_thinking) : hide_thinking_(hide_thinking) {}
 
-  runtime::ChatSink sink();   ///< callbacks into this object, which must outlive the call
+  runtime::ChatSink sink();  ///< callbacks into this object, which must outlive the call
   /// Closes open styles and lines.
   void finish();
 

@@ -33,10 +33,12 @@ store::Store make_store() {
 }  // namespace
 
 void ComputeFlags::add_to(CLI::App& command) {
-  command.add_option("--backend", options.backend, "auto, cpu or reference")->check(CLI::IsMember({"auto", "cpu", "reference"}));
+  command.add_option("--backend", options.backend, "auto, cpu or reference")
+      ->check(CLI::IsMember({"auto", "cpu", "reference"}));
   command.add_option("-t,--threads", options.threads, "threads that compute (default: physical cores, PONDER_THREADS)")
       ->check(CLI::Range(1, 1024));
-  command.add_option("--precision", options.precision, "standard, fast or exact")->check(CLI::IsMember({"standard", "fast", "exact"}));
+  command.add_option("--precision", options.precision, "standard, fast or exact")
+      ->check(CLI::IsMember({"standard", "fast", "exact"}));
   command.add_option("--kv", options.kv_format, "KV cache: f16 or f32")->check(CLI::IsMember({"f16", "f32"}));
 }
 
@@ -62,12 +64,15 @@ void SamplingFlags::add_to(CLI::App& command) {
       if (c == '_') c = '-';
     command
         .add_option_function<std::vector<std::string>>(
-            flag, [this, name](const std::vector<std::string>& values) { for (const auto& v : values) given_.emplace_back(name, v); },
+            flag,
+            [this, name](const std::vector<std::string>& values) {
+              for (const auto& v : values) given_.emplace_back(name, v);
+            },
             "Ollama's option " + name)
         ->group("Sampling")
         ->type_name("VALUE")
         ->expected(1)
-        ->allow_extra_args(false)   // the next word is the prompt
+        ->allow_extra_args(false)  // the next word is the prompt
         ->take_all();
   }
 }
@@ -95,7 +100,7 @@ Result<runtime::Client*> Context::client(const std::string& model, const Compute
   if (flags.given || is_file(model)) return local(flags);
   PONDER_TRY(const auto server, address(""));
   auto remote = runtime::connect(server);
-  if (!remote.ok()) return local(flags);   // nobody there, or another program: work alone
+  if (!remote.ok()) return local(flags);  // nobody there, or another program: work alone
   client_ = std::move(*remote);
   return client_.get();
 }
@@ -107,7 +112,7 @@ Result<std::shared_ptr<const runtime::OpenModel>> Context::open(const std::strin
 Result<void> Context::ensure_present(runtime::Client& client, const std::string& model) {
   if (is_file(model)) return {};
   auto shown = client.show(model, false);
-  if (shown.ok() || shown.error().code != ErrorCode::not_found) return {};   // other errors come back with more context
+  if (shown.ok() || shown.error().code != ErrorCode::not_found) return {};  // other errors come back with more context
   PullBar bar;
   return client.pull(model, false, [&](const store::PullProgress& p) { bar.update(p); }, &os::interrupt_flag());
 }

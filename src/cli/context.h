@@ -17,10 +17,10 @@ namespace ponder::cli {
 /// --backend, --threads, --precision, --kv: of every command that computes.
 struct ComputeFlags {
   runtime::RuntimeOptions options;
-  bool given = false;   ///< the person chose: then the work is done here, not by a server
+  bool given = false;  ///< the person chose: then the work is done here, not by a server
 
   void add_to(CLI::App& command);
-  void finish(const CLI::App& command);   ///< after parsing
+  void finish(const CLI::App& command);  ///< after parsing
 };
 
 /// --temperature, --top-p, ...: Ollama's option names with dashes.

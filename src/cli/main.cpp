@@ -12,7 +12,6 @@
 #include "base/version.h"
 #include "cli/context.h"
 
-
 namespace ponder::cli {
 #define PONDER_COMMAND(name) void add_##name(CLI::App& app, Context& context);
 #include "cli_commands.inl"
@@ -26,7 +25,8 @@ void send_log_to_stderr() {
   logger->set_pattern("%^%l%$: %v");
   logger->set_level(ponder::os::env("PONDER_DEBUG") ? spdlog::level::debug : spdlog::level::warn);
   ponder::set_log_sink([logger](ponder::LogLevel level, std::string_view text) {
-    constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn, spdlog::level::err};
+    constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info, spdlog::level::warn,
+                                                    spdlog::level::err};
     logger->log(levels[int(level)], "{}", text);
   });
 }
@@ -47,7 +47,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 1;   // usage errors are 1, as the table in the README says
+    return app.exit(e) == 0 ? 0 : 1;  // usage errors are 1, as the table in the README says
   }
   std::fflush(stdout);
   return context.exit_code;

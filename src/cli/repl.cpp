@@ -106,8 +106,9 @@ class Repl {
     auto result = client_.chat(request_, view.sink(), &os::interrupt_flag());
     view.finish();
     if (!result.ok() || result->done_reason == "cancelled") {
-      request_.messages.pop_back();   // as if it had not been asked
-      fmt::print(stderr, "{}\n", result.ok() ? "stopped; the question was taken back" : "Error: " + result.error().message);
+      request_.messages.pop_back();  // as if it had not been asked
+      fmt::print(stderr, "{}\n",
+                 result.ok() ? "stopped; the question was taken back" : "Error: " + result.error().message);
       return;
     }
     chat::Message reply;
@@ -119,7 +120,9 @@ class Repl {
   }
 
   void command(const std::string& line) {
-    const auto argument = [&](std::string_view name) { return line.size() > name.size() ? line.substr(name.size() + 1) : std::string(); };
+    const auto argument = [&](std::string_view name) {
+      return line.size() > name.size() ? line.substr(name.size() + 1) : std::string();
+    };
     if (line == "/?" || line == "/help") {
       fmt::print("{}", kHelp);
     } else if (line == "/clear") {
@@ -138,15 +141,16 @@ class Repl {
     } else if (line.starts_with("/set parameter ")) {
       const std::string rest = argument("/set parameter");
       const size_t space = rest.find(' ');
-      auto set = runtime::set_option(request_.options, rest.substr(0, space), space == std::string::npos ? "" : rest.substr(space + 1));
+      auto set = runtime::set_option(request_.options, rest.substr(0, space),
+                                     space == std::string::npos ? "" : rest.substr(space + 1));
       if (!set.ok()) fmt::print("{}\n", set.error().message);
     } else if (line.starts_with("/show")) {
       auto shown = client_.show(request_.model, false);
       if (!shown.ok()) {
         fmt::print("{}\n", shown.error().message);
       } else {
-        fmt::print("{}  {}  {}\n{}", shown->info.details.family, shown->info.details.parameter_size, shown->info.details.quantization_level,
-                   shown->parameters);
+        fmt::print("{}  {}  {}\n{}", shown->info.details.family, shown->info.details.parameter_size,
+                   shown->info.details.quantization_level, shown->parameters);
       }
     } else {
       fmt::print("Unknown command '{}'. Type /? for help\n", line);

@@ -13,7 +13,7 @@
 namespace ponder::cli {
 namespace {
 
-constexpr double kRedraw = 0.1;   // seconds
+constexpr double kRedraw = 0.1;  // seconds
 
 std::string plural(int64_t n, const char* unit) { return fmt::format("{} {}{}", n, unit, n == 1 ? "" : "s"); }
 
@@ -44,11 +44,15 @@ std::string human_bytes(uint64_t bytes) {
   double v = double(bytes);
   int u = 0;
   while (v >= 1000 && u < 4) v /= 1000, ++u;
-  return u == 0 ? fmt::format("{} B", bytes) : v < 10 ? fmt::format("{:.1f} {}", v, units[u]) : fmt::format("{:.0f} {}", v, units[u]);
+  return u == 0   ? fmt::format("{} B", bytes)
+         : v < 10 ? fmt::format("{:.1f} {}", v, units[u])
+                  : fmt::format("{:.0f} {}", v, units[u]);
 }
 
 std::string human_ago(int64_t t) { return t <= 0 ? "-" : coarse(int64_t(std::time(nullptr)) - t) + " ago"; }
-std::string human_until(int64_t t) { return t <= 0 ? "Forever" : coarse(t - int64_t(std::time(nullptr))) + " from now"; }
+std::string human_until(int64_t t) {
+  return t <= 0 ? "Forever" : coarse(t - int64_t(std::time(nullptr))) + " from now";
+}
 
 std::string human_duration(double s) {
   if (s < 1e-3) return fmt::format("{:.0f}µs", s * 1e6);

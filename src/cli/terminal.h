@@ -29,10 +29,10 @@ class ProgressBar {
  public:
   explicit ProgressBar(std::string label) : label_(std::move(label)) {}
   ~ProgressBar() { clear(); }
-  void update(uint64_t done, uint64_t total);   ///< units are bytes if `total` > 0; total 0: size unknown
-  void fraction(double f);                      ///< without units
-  void finish();                                ///< leaves the full line standing
-  void clear();                                 ///< takes the line away
+  void update(uint64_t done, uint64_t total);  ///< units are bytes if `total` > 0; total 0: size unknown
+  void fraction(double f);                     ///< without units
+  void finish();                               ///< leaves the full line standing
+  void clear();                                ///< takes the line away
 
  private:
   void draw(double fraction, const std::string& tail);

@@ -41,8 +41,8 @@ std::optional<double> as_f64(const Value& value) {
 }
 
 Error missing(const File& file, std::string_view key, std::string_view expected) {
-  return Error{ErrorCode::invalid_file, file.path() + ": key " + quoted(key) + ": missing (" +
-                                            std::string(expected) + " expected)"};
+  return Error{ErrorCode::invalid_file,
+               file.path() + ": key " + quoted(key) + ": missing (" + std::string(expected) + " expected)"};
 }
 
 Error wrong_type(const File& file, const KeyValue& kv, std::string_view expected) {
@@ -50,9 +50,8 @@ Error wrong_type(const File& file, const KeyValue& kv, std::string_view expected
   if (const auto* a = std::get_if<ArrayView>(&kv.value)) {
     has = std::string("array of ") + to_string(a->element_type());
   }
-  return Error{ErrorCode::invalid_file, file.path() + ": key " + quoted(kv.key) + ": is of type " +
-                                            has + ", but " + std::string(expected) +
-                                            " is expected"};
+  return Error{ErrorCode::invalid_file, file.path() + ": key " + quoted(kv.key) + ": is of type " + has + ", but " +
+                                            std::string(expected) + " is expected"};
 }
 
 }  // namespace
@@ -141,23 +140,20 @@ Result<std::shared_ptr<const File>> File::open(const std::string& path, OpenOpti
   return Parser::open(path, options);
 }
 
-Result<std::shared_ptr<const File>> File::parse(std::span<const uint8_t> bytes,
-                                                std::shared_ptr<const void> keep_alive,
+Result<std::shared_ptr<const File>> File::parse(std::span<const uint8_t> bytes, std::shared_ptr<const void> keep_alive,
                                                 const std::string& name, OpenOptions options) {
   return Parser::parse(bytes, std::move(keep_alive), name, options);
 }
 
 const KeyValue* File::find(std::string_view key) const {
-  const auto it =
-      std::lower_bound(key_order_.begin(), key_order_.end(), key,
-                       [&](uint32_t i, std::string_view k) { return metadata_[i].key < k; });
+  const auto it = std::lower_bound(key_order_.begin(), key_order_.end(), key,
+                                   [&](uint32_t i, std::string_view k) { return metadata_[i].key < k; });
   return it != key_order_.end() && metadata_[*it].key == key ? &metadata_[*it] : nullptr;
 }
 
 const TensorInfo* File::find_tensor(std::string_view name) const {
-  const auto it =
-      std::lower_bound(tensor_order_.begin(), tensor_order_.end(), name,
-                       [&](uint32_t i, std::string_view n) { return tensors_[i].name < n; });
+  const auto it = std::lower_bound(tensor_order_.begin(), tensor_order_.end(), name,
+                                   [&](uint32_t i, std::string_view n) { return tensors_[i].name < n; });
   return it != tensor_order_.end() && tensors_[*it].name == name ? &tensors_[*it] : nullptr;
 }
 
@@ -194,9 +190,9 @@ Result<uint64_t> File::require_u64(std::string_view key, uint64_t low, uint64_t 
   const auto v = as_u64(kv->value);
   if (!v) return wrong_type(*this, *kv, "one whole number >= 0");
   if (*v < low || *v > high) {
-    return Error{ErrorCode::invalid_file, path_ + ": key " + quoted(key) + ": " +
-                                              std::to_string(*v) + " is not between " +
-                                              std::to_string(low) + " and " + std::to_string(high)};
+    return Error{ErrorCode::invalid_file, path_ + ": key " + quoted(key) + ": " + std::to_string(*v) +
+                                              " is not between " + std::to_string(low) + " and " +
+                                              std::to_string(high)};
   }
   return *v;
 }
@@ -207,8 +203,7 @@ Result<double> File::require_f64(std::string_view key) const {
   const auto v = as_f64(kv->value);
   if (!v) return wrong_type(*this, *kv, "a number");
   if (!std::isfinite(*v)) {
-    return Error{ErrorCode::invalid_file,
-                 path_ + ": key " + quoted(key) + ": is not a finite number"};
+    return Error{ErrorCode::invalid_file, path_ + ": key " + quoted(key) + ": is not a finite number"};
   }
   return *v;
 }
@@ -250,14 +245,12 @@ const os::MappedFile* part_of(std::span<const std::shared_ptr<const os::MappedFi
 
 void File::will_need(const TensorInfo& tensor) const {
   uint64_t offset = 0;
-  if (const auto* part = part_of(parts_, tensor.data, offset))
-    part->will_need(offset, tensor.data.size());
+  if (const auto* part = part_of(parts_, tensor.data, offset)) part->will_need(offset, tensor.data.size());
 }
 
 void File::drop(const TensorInfo& tensor) const {
   uint64_t offset = 0;
-  if (const auto* part = part_of(parts_, tensor.data, offset))
-    part->drop(offset, tensor.data.size());
+  if (const auto* part = part_of(parts_, tensor.data, offset)) part->drop(offset, tensor.data.size());
 }
 
 }  // namespace ponder::gguf

@@ -19,7 +19,19 @@ namespace ponder::gguf {
 
 /// Types of metadata values; the numbers are the file format's.
 enum class ValueType : uint32_t {
-  u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, boolean = 7, string = 8, array = 9, u64 = 10, i64 = 11, f64 = 12,
+  u8 = 0,
+  i8 = 1,
+  u16 = 2,
+  i16 = 3,
+  u32 = 4,
+  i32 = 5,
+  f32 = 6,
+  boolean = 7,
+  string = 8,
+  array = 9,
+  u64 = 10,
+  i64 = 11,
+  f64 = 12,
 };
 const char* to_string(ValueType type);
 
@@ -40,9 +52,9 @@ class ArrayView {
   friend class Parser;
   ValueType type_ = ValueType::u8;
   uint64_t count_ = 0;
-  const uint8_t* data_ = nullptr;                 // first element (numbers)
+  const uint8_t* data_ = nullptr;  // first element (numbers)
   uint64_t raw_bytes_ = 0;
-  std::vector<std::string_view> strings_;         // (strings)
+  std::vector<std::string_view> strings_;  // (strings)
 };
 
 /// A metadata value: integers are widened, strings view the file.
@@ -57,9 +69,9 @@ struct KeyValue {
 /// One tensor of the table. `shape` as in the file: shape[0] is the contiguous dimension (columns, K), shape[1] rows.
 struct TensorInfo {
   std::string name;
-  std::vector<uint64_t> shape;     ///< 1 to 4 dimensions, each >= 1
-  uint32_t type = 0;               ///< ggml type number; quant::find_format knows the supported ones
-  std::span<const uint8_t> data;   ///< in the mapped file; empty when only a vocabulary was asked for
+  std::vector<uint64_t> shape;    ///< 1 to 4 dimensions, each >= 1
+  uint32_t type = 0;              ///< ggml type number; quant::find_format knows the supported ones
+  std::span<const uint8_t> data;  ///< in the mapped file; empty when only a vocabulary was asked for
 
   uint64_t n_elements() const;
   uint64_t columns() const { return shape.empty() ? 0 : shape[0]; }
@@ -77,12 +89,13 @@ class File {
  public:
   static Result<std::shared_ptr<const File>> open(const std::string& path, OpenOptions options = {});
   /// Parses bytes in memory (tests, fuzzing, the built-in model). `keep_alive` owns the bytes.
-  static Result<std::shared_ptr<const File>> parse(std::span<const uint8_t> bytes, std::shared_ptr<const void> keep_alive,
-                                                   const std::string& name, OpenOptions options = {});
+  static Result<std::shared_ptr<const File>> parse(std::span<const uint8_t> bytes,
+                                                   std::shared_ptr<const void> keep_alive, const std::string& name,
+                                                   OpenOptions options = {});
 
   const std::string& path() const { return path_; }
   uint32_t version() const { return version_; }
-  uint64_t total_bytes() const { return total_bytes_; }   ///< of all parts
+  uint64_t total_bytes() const { return total_bytes_; }  ///< of all parts
 
   const std::vector<KeyValue>& metadata() const { return metadata_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
@@ -117,7 +130,7 @@ class File {
   std::shared_ptr<const void> keep_alive_;
   std::vector<KeyValue> metadata_;
   std::vector<TensorInfo> tensors_;
-  std::vector<uint32_t> key_order_, tensor_order_;             // indices sorted by name, for find
+  std::vector<uint32_t> key_order_, tensor_order_;  // indices sorted by name, for find
 };
 
 }  // namespace ponder::gguf

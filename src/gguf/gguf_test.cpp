@@ -19,14 +19,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::shared_ptr<std::string> owned(std::string bytes) {
-  return std::make_shared<std::string>(std::move(bytes));
-}
+std::shared_ptr<std::string> owned(std::string bytes) { return std::make_shared<std::string>(std::move(bytes)); }
 
-Result<std::shared_ptr<const File>> parse(const std::shared_ptr<std::string>& bytes,
-                                          OpenOptions o = {}) {
-  return File::parse({reinterpret_cast<const uint8_t*>(bytes->data()), bytes->size()}, bytes,
-                     "memory", o);
+Result<std::shared_ptr<const File>> parse(const std::shared_ptr<std::string>& bytes, OpenOptions o = {}) {
+  return File::parse({reinterpret_cast<const uint8_t*>(bytes->data()), bytes->size()}, bytes, "memory", o);
 }
 
 class Folder {
@@ -191,8 +187,7 @@ TEST(Gguf, MetadataOnlyAcceptsMissingData) {
   ASSERT_TRUE(some.ok());
   EXPECT_EQ((*some)->tensors()[0].data.size(), 24u);
   EXPECT_TRUE((*some)->tensors()[1].data.empty());
-  EXPECT_FALSE(
-      parse(owned(whole.substr(0, head - 40)), vocabulary).ok());  // the table itself is cut
+  EXPECT_FALSE(parse(owned(whole.substr(0, head - 40)), vocabulary).ok());  // the table itself is cut
 }
 
 // Every byte of the head set to a few values in turn: whatever happens, no crash and no big

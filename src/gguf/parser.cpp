@@ -71,8 +71,7 @@ std::string quoted(std::string_view text) {
 }
 
 const KeyValue* Part::find(std::string_view key) const {
-  const auto it = std::find_if(metadata.begin(), metadata.end(),
-                               [&](const KeyValue& kv) { return kv.key == key; });
+  const auto it = std::find_if(metadata.begin(), metadata.end(), [&](const KeyValue& kv) { return kv.key == key; });
   return it == metadata.end() ? nullptr : &*it;
 }
 
@@ -93,8 +92,8 @@ Result<std::string_view> Parser::text(const std::string& what, uint64_t limit) {
     return bad(what + ": length " + str(length) + " exceeds the limit of " + str(limit) + " bytes");
   }
   if (length > remaining()) {
-    return bad(what + ": length " + str(length) + " reaches past the end of the file (" +
-               str(remaining()) + " bytes are left)");
+    return bad(what + ": length " + str(length) + " reaches past the end of the file (" + str(remaining()) +
+               " bytes are left)");
   }
   const std::string_view view(reinterpret_cast<const char*>(bytes_.data() + at_), length);
   at_ += length;
@@ -118,21 +117,21 @@ Result<void> Parser::header(Part& part) {
                  "llama.cpp (versions 2 and 3 are read)"};
   }
   if (part.version != 2 && part.version != 3) {
-    return Error{ErrorCode::unsupported, "version: GGUF version " + str(part.version) +
-                                             " is unknown (versions 2 and 3 are read)"};
+    return Error{ErrorCode::unsupported,
+                 "version: GGUF version " + str(part.version) + " is unknown (versions 2 and 3 are read)"};
   }
   PONDER_TRY(n_tensors_, number<uint64_t>("tensor count"));
   PONDER_TRY(n_metadata_, number<uint64_t>("metadata count"));
   // The smallest tensor entry: empty name (8), dimension count (4), one dimension (8), type (4),
   // offset (8).
   if (n_tensors_ > kMaxTensors || n_tensors_ > remaining() / 32) {
-    return bad("tensor count: " + str(n_tensors_) + " tensors cannot be in a file of " +
-               str(bytes_.size()) + " bytes (limit " + str(kMaxTensors) + ")");
+    return bad("tensor count: " + str(n_tensors_) + " tensors cannot be in a file of " + str(bytes_.size()) +
+               " bytes (limit " + str(kMaxTensors) + ")");
   }
   // The smallest metadata entry: key length (8), type (4), one byte.
   if (n_metadata_ > kMaxMetadata || n_metadata_ > remaining() / 13) {
-    return bad("metadata count: " + str(n_metadata_) + " entries cannot be in a file of " +
-               str(bytes_.size()) + " bytes (limit " + str(kMaxMetadata) + ")");
+    return bad("metadata count: " + str(n_metadata_) + " entries cannot be in a file of " + str(bytes_.size()) +
+               " bytes (limit " + str(kMaxMetadata) + ")");
   }
   return {};
 }
@@ -187,18 +186,16 @@ Result<ArrayView> Parser::array(const std::string& what) {
   const bool strings = out.type_ == ValueType::string;
   const uint64_t smallest = strings ? 8 : element_bytes(out.type_);
   if (out.count_ > remaining() / smallest) {
-    return bad(what + ": array length " + str(out.count_) + " reaches past the end of the file (" +
-               str(remaining()) + " bytes are left)");
+    return bad(what + ": array length " + str(out.count_) + " reaches past the end of the file (" + str(remaining()) +
+               " bytes are left)");
   }
   if (out.count_ > kMaxArray) {
-    return bad(what + ": array length " + str(out.count_) + " exceeds the limit of " +
-               str(kMaxArray));
+    return bad(what + ": array length " + str(out.count_) + " exceeds the limit of " + str(kMaxArray));
   }
   if (!strings) {
     out.data_ = bytes_.data() + at_;
     const uint64_t size = out.count_ * smallest;  // <= remaining()
-    if (out.type_ == ValueType::boolean &&
-        std::any_of(out.data_, out.data_ + size, [](uint8_t v) { return v > 1; })) {
+    if (out.type_ == ValueType::boolean && std::any_of(out.data_, out.data_ + size, [](uint8_t v) { return v > 1; })) {
       return bad(what + ": a bool must be 0 or 1");
     }
     out.raw_bytes_ = size;
@@ -248,8 +245,7 @@ Result<uint64_t> Parser::tensor_info(uint64_t index, TensorInfo& out) {
     if (size == 0) return bad(what + ": dimension " + str(i) + " is 0");
     const auto product = checked_mul(n_elements, size);
     if (!product || *product > uint64_t(INT64_MAX)) {
-      return bad(what + ": dimension " + str(i) + " = " + str(size) +
-                 " makes the number of elements overflow");
+      return bad(what + ": dimension " + str(i) + " = " + str(size) + " makes the number of elements overflow");
     }
     n_elements = *product;
     out.shape.push_back(size);
@@ -261,8 +257,8 @@ Result<uint64_t> Parser::tensor_info(uint64_t index, TensorInfo& out) {
                  what + ": unknown tensor type " + str(out.type) + "; this build does not know it"};
   }
   if (out.shape[0] % type->block_size != 0) {
-    return bad(what + ": dimension 0 = " + str(out.shape[0]) + " is not a multiple of " +
-               str(type->block_size) + ", the block size of " + type->name);
+    return bad(what + ": dimension 0 = " + str(out.shape[0]) + " is not a multiple of " + str(type->block_size) +
+               ", the block size of " + type->name);
   }
   if (!checked_mul(n_elements / type->block_size, type->block_bytes)) {
     return bad(what + ": its size in bytes overflows");
@@ -279,8 +275,7 @@ Result<uint64_t> Parser::alignment(const Part& part) const {
   }
   const uint64_t a = std::get<uint64_t>(kv->value);
   if (!std::has_single_bit(a) || a < 8 || a > kMaxAlignment) {
-    return bad("key 'general.alignment': " + str(a) + " is not a power of two between 8 and " +
-               str(kMaxAlignment));
+    return bad("key 'general.alignment': " + str(a) + " is not a power of two between 8 and " + str(kMaxAlignment));
   }
   return a;
 }
@@ -296,25 +291,22 @@ Result<void> Parser::place_data(Part& part, const std::vector<uint64_t>& offsets
     const TensorType* type = find_tensor_type(t.type);
     sizes[i] = t.n_elements() / type->block_size * type->block_bytes;
     if (offsets[i] % align != 0) {
-      return bad(what + ": offset " + str(offsets[i]) + " is not a multiple of the alignment " +
-                 str(align));
+      return bad(what + ": offset " + str(offsets[i]) + " is not a multiple of the alignment " + str(align));
     }
     const auto begin = checked_add(*data_begin, offsets[i]);
     const auto end = begin ? checked_add(*begin, sizes[i]) : std::nullopt;
     if (!end) return bad(what + ": offset " + str(offsets[i]) + " overflows");
     if (*end > bytes_.size()) {
       if (options_.metadata_only) continue;
-      return bad(what + ": its data (offset " + str(offsets[i]) + ", " + str(sizes[i]) +
-                 " bytes) ends at byte " + str(*end) + ", but the file has " + str(bytes_.size()) +
-                 "; the file is cut short, fetch it again");
+      return bad(what + ": its data (offset " + str(offsets[i]) + ", " + str(sizes[i]) + " bytes) ends at byte " +
+                 str(*end) + ", but the file has " + str(bytes_.size()) + "; the file is cut short, fetch it again");
     }
     t.data = bytes_.subspan(*begin, sizes[i]);
   }
   // Two tensors over the same bytes: nobody writes that, so one of the two entries is wrong.
   std::vector<uint32_t> order(part.tensors.size());
   std::iota(order.begin(), order.end(), 0u);
-  std::sort(order.begin(), order.end(),
-            [&](uint32_t a, uint32_t b) { return offsets[a] < offsets[b]; });
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return offsets[a] < offsets[b]; });
   for (size_t i = 1; i < order.size(); ++i) {
     const uint32_t a = order[i - 1], b = order[i];
     if (offsets[b] - offsets[a] < sizes[a]) {

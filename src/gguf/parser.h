@@ -37,8 +37,8 @@ class Parser {
 
   static Result<std::shared_ptr<const File>> open(const std::string& path, OpenOptions options);
   static Result<std::shared_ptr<const File>> parse(std::span<const uint8_t> bytes,
-                                                   std::shared_ptr<const void> keep_alive,
-                                                   const std::string& name, OpenOptions options);
+                                                   std::shared_ptr<const void> keep_alive, const std::string& name,
+                                                   OpenOptions options);
 
  private:
   Parser(std::span<const uint8_t> bytes, OpenOptions options) : bytes_(bytes), options_(options) {}

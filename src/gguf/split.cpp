@@ -19,9 +19,7 @@ struct SplitName {
   std::string prefix;
   uint64_t number = 0, count = 0;  // number counts from 1
 
-  std::string part(uint64_t n) const {
-    return prefix + "-" + five(n) + "-of-" + five(count) + ".gguf";
-  }
+  std::string part(uint64_t n) const { return prefix + "-" + five(n) + "-of-" + five(count) + ".gguf"; }
 
   static std::string five(uint64_t n) {
     std::string s = std::to_string(n);
@@ -54,17 +52,15 @@ Result<std::optional<uint64_t>> split_field(const Part& part, const char* key) {
   if (const auto* i = std::get_if<int64_t>(&kv->value); i != nullptr && *i >= 0) {
     return std::optional<uint64_t>(uint64_t(*i));
   }
-  return bad(std::string("key '") + key + "': must be a whole number >= 0 (it is a " +
-             to_string(kv->type) + ")");
+  return bad(std::string("key '") + key + "': must be a whole number >= 0 (it is a " + to_string(kv->type) + ")");
 }
 
 Result<void> check_split_field(const Part& part, const char* key, uint64_t expected) {
   PONDER_TRY(const std::optional<uint64_t> v, split_field(part, key));
-  if (!v)
-    return bad(std::string("key '") + key + "': missing, so this is no part of a split model");
+  if (!v) return bad(std::string("key '") + key + "': missing, so this is no part of a split model");
   if (*v != expected) {
-    return bad(std::string("key '") + key + "': is " + std::to_string(*v) + " where " +
-               std::to_string(expected) + " is expected; this part is out of place");
+    return bad(std::string("key '") + key + "': is " + std::to_string(*v) + " where " + std::to_string(expected) +
+               " is expected; this part is out of place");
   }
   return {};
 }
@@ -75,22 +71,19 @@ Result<void> Parser::index(File& file) {
   const auto sorted = [](size_t n, auto name, std::vector<uint32_t>& order) -> const std::string* {
     order.resize(n);
     std::iota(order.begin(), order.end(), 0u);
-    std::sort(order.begin(), order.end(),
-              [&](uint32_t a, uint32_t b) { return name(a) < name(b); });
+    std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return name(a) < name(b); });
     for (size_t i = 1; i < n; ++i) {
       if (name(order[i]) == name(order[i - 1])) return &name(order[i]);
     }
     return nullptr;
   };
   if (const auto* twice = sorted(
-          file.metadata_.size(),
-          [&](uint32_t i) -> const std::string& { return file.metadata_[i].key; },
+          file.metadata_.size(), [&](uint32_t i) -> const std::string& { return file.metadata_[i].key; },
           file.key_order_)) {
     return bad("key " + quoted(*twice) + ": duplicate key, it stands in the file twice");
   }
   if (const auto* twice = sorted(
-          file.tensors_.size(),
-          [&](uint32_t i) -> const std::string& { return file.tensors_[i].name; },
+          file.tensors_.size(), [&](uint32_t i) -> const std::string& { return file.tensors_[i].name; },
           file.tensor_order_)) {
     return bad("tensor " + quoted(*twice) + ": duplicate tensor, it stands in the file twice");
   }
@@ -98,8 +91,8 @@ Result<void> Parser::index(File& file) {
 }
 
 Result<std::shared_ptr<const File>> Parser::parse(std::span<const uint8_t> bytes,
-                                                  std::shared_ptr<const void> keep_alive,
-                                                  const std::string& name, OpenOptions options) {
+                                                  std::shared_ptr<const void> keep_alive, const std::string& name,
+                                                  OpenOptions options) {
   auto part = parse_part(bytes, options);
   if (!part) return std::move(part).error().with_context(name);
   auto count = split_field(*part, "split.count");
@@ -139,12 +132,10 @@ Result<std::shared_ptr<const File>> Parser::open(const std::string& path, OpenOp
     const auto name = split_name(path);
     if (!name || name->count != count) {
       return bad(path + ": key 'split.count': this is one of " + std::to_string(count) +
-                 " parts, whose names must end in -00001-of-" + SplitName::five(count) +
-                 ".gguf and so on");
+                 " parts, whose names must end in -00001-of-" + SplitName::five(count) + ".gguf and so on");
     }
     if (name->number != 1) {
-      return Error{ErrorCode::invalid_argument, path + ": this is part " +
-                                                    std::to_string(name->number) +
+      return Error{ErrorCode::invalid_argument, path + ": this is part " + std::to_string(name->number) +
                                                     " of a split model; open " + name->part(1)};
     }
     auto is_first = check_split_field(*first, "split.no", 0);
@@ -161,8 +152,8 @@ Result<std::shared_ptr<const File>> Parser::open(const std::string& path, OpenOp
       }
       auto part = parse_part((*part_file)->bytes(), options);
       if (!part) return std::move(part).error().with_context(part_path);
-      for (const auto& check : {check_split_field(*part, "split.no", i),
-                                check_split_field(*part, "split.count", count)}) {
+      for (const auto& check :
+           {check_split_field(*part, "split.no", i), check_split_field(*part, "split.count", count)}) {
         if (!check) return check.error().with_context(part_path);
       }
       file->total_bytes_ += (*part_file)->bytes().size();

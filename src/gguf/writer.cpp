@@ -54,9 +54,7 @@ void append_number(std::string& out, ValueType type, uint64_t u, int64_t i, doub
   }
 }
 
-Error misuse(const std::string& message) {
-  return Error{ErrorCode::internal, "gguf writer: " + message};
-}
+Error misuse(const std::string& message) { return Error{ErrorCode::internal, "gguf writer: " + message}; }
 
 }  // namespace
 
@@ -147,8 +145,7 @@ Writer& Writer::add(const KeyValue& kv) {
   return *this;
 }
 
-Writer& Writer::add_tensor(std::string_view name, std::span<const uint64_t> shape, uint32_t type,
-                           uint64_t bytes) {
+Writer& Writer::add_tensor(std::string_view name, std::span<const uint64_t> shape, uint32_t type, uint64_t bytes) {
   tensors_.push_back({std::string(name), {shape.begin(), shape.end()}, type, bytes, data_size_});
   data_size_ += align_up(bytes, kAlignment);
   return *this;
@@ -202,8 +199,7 @@ Result<void> Writer::write_data(std::span<const uint8_t> piece) {
   if (current_ >= tensors_.size()) return misuse("more data than tensors were declared");
   const Tensor& t = tensors_[current_];
   if (piece.size() > t.bytes - written_) {
-    return misuse("tensor '" + t.name + "' gets more than its " + std::to_string(t.bytes) +
-                  " bytes");
+    return misuse("tensor '" + t.name + "' gets more than its " + std::to_string(t.bytes) + " bytes");
   }
   PONDER_CHECK_OK(put(piece.data(), piece.size()));
   written_ += piece.size();
@@ -218,8 +214,8 @@ Result<void> Writer::write_data(std::span<const uint8_t> piece) {
 Result<void> Writer::finish() {
   if (!file_) return misuse("finish() before begin()");
   if (current_ != tensors_.size()) {
-    return misuse("tensor '" + tensors_[current_].name + "' has only " + std::to_string(written_) +
-                  " of its " + std::to_string(tensors_[current_].bytes) + " bytes");
+    return misuse("tensor '" + tensors_[current_].name + "' has only " + std::to_string(written_) + " of its " +
+                  std::to_string(tensors_[current_].bytes) + " bytes");
   }
   if (std::fflush(file_.get()) != 0) {
     return Error{ErrorCode::io, "cannot write " + path_ + ": " + std::strerror(errno)};

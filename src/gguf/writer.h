@@ -56,8 +56,8 @@ class Writer {
   uint64_t data_size_ = 0;
   std::shared_ptr<std::FILE> file_;
   std::string path_;
-  size_t current_ = 0;       // tensor being written
-  uint64_t written_ = 0;     // bytes of it so far
+  size_t current_ = 0;    // tensor being written
+  uint64_t written_ = 0;  // bytes of it so far
 };
 
 }  // namespace ponder::gguf

@@ -27,8 +27,7 @@ Result<double> Keys::number(std::string_view key, double low, double high) const
   return v;
 }
 
-Result<double> Keys::number_or(std::string_view key, double low, double high,
-                               double fallback) const {
+Result<double> Keys::number_or(std::string_view key, double low, double high, double fallback) const {
   if (!has(key)) return fallback;
   return number(key, low, high);
 }

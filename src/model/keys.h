@@ -14,8 +14,7 @@ namespace ponder::model {
 
 class Keys {
  public:
-  Keys(const gguf::File& file, std::string_view architecture)
-      : file_(file), prefix_(std::string(architecture) + ".") {}
+  Keys(const gguf::File& file, std::string_view architecture) : file_(file), prefix_(std::string(architecture) + ".") {}
 
   const gguf::File& file() const { return file_; }
   std::string full(std::string_view key) const { return prefix_ + std::string(key); }

@@ -27,17 +27,15 @@ class Binder {
   /// A matrix, or with rows 0 a vector in a float format.
   Result<Tensor> bind(const std::string& name, uint64_t columns, uint64_t rows) {
     const gguf::TensorInfo* info = file_.find_tensor(name);
-    const std::vector<uint64_t> expected =
-        rows == 0 ? std::vector{columns} : std::vector{columns, rows};
+    const std::vector<uint64_t> expected = rows == 0 ? std::vector{columns} : std::vector{columns, rows};
     if (info == nullptr) {
-      return Error{ErrorCode::invalid_file, file_.path() + ": tensor '" + name + "' of shape " +
-                                                shape_text(expected) + " is missing"};
+      return Error{ErrorCode::invalid_file,
+                   file_.path() + ": tensor '" + name + "' of shape " + shape_text(expected) + " is missing"};
     }
     std::vector<uint64_t> found = info->shape;
     while (found.size() > expected.size() && found.back() == 1) found.pop_back();
     if (found != expected)
-      return wrong(name,
-                   "has shape " + shape_text(info->shape) + ", expected " + shape_text(expected));
+      return wrong(name, "has shape " + shape_text(info->shape) + ", expected " + shape_text(expected));
     return take(*info, columns, rows == 0 ? 1 : rows, rows == 0);
   }
 
@@ -55,9 +53,8 @@ class Binder {
     for (size_t i = 0; i < used_.size(); ++i) {
       const std::string& name = file_.tensors()[i].name;
       if (used_[i] || name == "rope_freqs.weight") continue;  // rope.cpp has read that one
-      return Error{ErrorCode::unsupported,
-                   file_.path() + ": tensor '" + name + "' has no place in architecture '" +
-                       architecture.name + "'; without it the results would be wrong"};
+      return Error{ErrorCode::unsupported, file_.path() + ": tensor '" + name + "' has no place in architecture '" +
+                                               architecture.name + "'; without it the results would be wrong"};
     }
     return {};
   }
@@ -71,19 +68,16 @@ class Binder {
 
   Result<Tensor> take(const gguf::TensorInfo& info, uint64_t columns, uint64_t rows, bool vector) {
     const quant::Format* format = quant::find_format(info.type);
-    if (format == nullptr)
-      return quant::unsupported_type(info.name, info.type).with_context(file_.path());
+    if (format == nullptr) return quant::unsupported_type(info.name, info.type).with_context(file_.path());
     if (vector && !format->is_float)
       return wrong(info.name, std::string("is ") + format->name + ", expected F32, F16 or BF16");
     if (columns % format->block_size != 0) {
-      return wrong(info.name, "has rows of " + std::to_string(columns) + ", not a multiple of " +
-                                  format->name + "'s block of " +
-                                  std::to_string(format->block_size));
+      return wrong(info.name, "has rows of " + std::to_string(columns) + ", not a multiple of " + format->name +
+                                  "'s block of " + std::to_string(format->block_size));
     }
     const auto bytes = checked_mul(format->row_bytes(columns), rows);
     if (!bytes || (!info.data.empty() && info.data.size() != *bytes))
-      return wrong(info.name, "has " + std::to_string(info.data.size()) +
-                                  " bytes, which do not fit its shape");
+      return wrong(info.name, "has " + std::to_string(info.data.size()) + " bytes, which do not fit its shape");
     if (info.data.empty() && need_data_)
       return wrong(info.name, "has no data: the file was cut short (download it again)");
     const auto total = checked_add(bytes_, *bytes);
@@ -102,8 +96,7 @@ class Binder {
 Result<LayerWeights> bind_layer(Binder& binder, int index, int hidden_size, const LayerSpec& spec) {
   const std::string prefix = "blk." + std::to_string(index) + ".";
   const uint64_t hidden = uint64_t(hidden_size), ffn = uint64_t(spec.ffn_size);
-  const uint64_t q = uint64_t(spec.q_size()), kv = uint64_t(spec.kv_size()),
-                 head = uint64_t(spec.head_dim);
+  const uint64_t q = uint64_t(spec.q_size()), kv = uint64_t(spec.kv_size()), head = uint64_t(spec.head_dim);
   LayerWeights w;
   PONDER_TRY(w.attn_norm, binder.bind(prefix + "attn_norm.weight", hidden, 0));
   PONDER_TRY(w.q, binder.bind(prefix + "attn_q.weight", hidden, q));
@@ -135,14 +128,12 @@ Result<Model> bind_model(const gguf::File& file, bool need_data) {
   PONDER_TRY(model.spec, read_hyper_parameters(*architecture, file));
   ModelSpec& spec = model.spec;
   Binder binder(file, need_data);
-  PONDER_TRY(model.token_embd,
-             binder.bind_embedding("token_embd.weight", uint64_t(spec.hidden_size)));
+  PONDER_TRY(model.token_embd, binder.bind_embedding("token_embd.weight", uint64_t(spec.hidden_size)));
   spec.vocab_size = int(model.token_embd.rows);
   if (const auto* tokens = file.get_array("tokenizer.ggml.tokens");
       tokens != nullptr && tokens->size() > uint64_t(spec.vocab_size)) {
     return Error{ErrorCode::invalid_file, file.path() + ": key 'tokenizer.ggml.tokens' has " +
-                                              std::to_string(tokens->size()) +
-                                              " entries, but token_embd.weight only " +
+                                              std::to_string(tokens->size()) + " entries, but token_embd.weight only " +
                                               std::to_string(spec.vocab_size) + " rows"};
   }
   PONDER_TRY(model.output_norm, binder.bind("output_norm.weight", uint64_t(spec.hidden_size), 0));
@@ -150,8 +141,7 @@ Result<Model> bind_model(const gguf::File& file, bool need_data) {
   if (spec.tied_head) {
     model.output = model.token_embd;
   } else {
-    PONDER_TRY(model.output,
-               binder.bind("output.weight", uint64_t(spec.hidden_size), uint64_t(spec.vocab_size)));
+    PONDER_TRY(model.output, binder.bind("output.weight", uint64_t(spec.hidden_size), uint64_t(spec.vocab_size)));
   }
 
   const auto decide = [&](Presence presence, const char* name) {
@@ -169,8 +159,7 @@ Result<Model> bind_model(const gguf::File& file, bool need_data) {
   for (const auto& info : file.tensors()) {
     if (info.name == "rope_freqs.weight") continue;  // a constant, not a parameter
     const auto total = checked_add(spec.n_parameters, info.n_elements());
-    if (!total)
-      return Error{ErrorCode::invalid_file, file.path() + ": tensors are too large together"};
+    if (!total) return Error{ErrorCode::invalid_file, file.path() + ": tensors are too large together"};
     spec.n_parameters = *total;
   }
   return model;
@@ -191,14 +180,12 @@ Result<ModelSpec> read_spec(const gguf::File& file) {
 
 void dequantize_row(const Tensor& tensor, uint64_t row, float* out) {
   const uint64_t bytes = tensor.format->row_bytes(tensor.columns);
-  tensor.format->dequantize(tensor.data.data() + row * bytes, out,
-                            tensor.columns / tensor.format->block_size);
+  tensor.format->dequantize(tensor.data.data() + row * bytes, out, tensor.columns / tensor.format->block_size);
 }
 
 std::vector<float> to_floats(const Tensor& tensor) {
   std::vector<float> out(size_t(tensor.columns * tensor.rows));
-  for (uint64_t r = 0; r < tensor.rows; ++r)
-    dequantize_row(tensor, r, out.data() + r * tensor.columns);
+  for (uint64_t r = 0; r < tensor.rows; ++r) dequantize_row(tensor, r, out.data() + r * tensor.columns);
   return out;
 }
 

@@ -31,25 +31,18 @@ struct Fake {
   std::vector<float> rope_freqs;
 
   explicit Fake(std::string architecture) : arch(std::move(architecture)) {
-    set("block_count", 1), set("embedding_length", 64), set("context_length", 512),
-        set("feed_forward_length", 96);
+    set("block_count", 1), set("embedding_length", 64), set("context_length", 512), set("feed_forward_length", 96);
     set("attention.head_count", 4), set("attention.head_count_kv", 2);
     set_number("attention.layer_norm_rms_epsilon", 1e-5f);
-    const auto add = [&](const char* name, std::vector<uint64_t> shape) {
-      tensors[name] = {std::move(shape), 0};
-    };
+    const auto add = [&](const char* name, std::vector<uint64_t> shape) { tensors[name] = {std::move(shape), 0}; };
     add("token_embd.weight", {64, 100}), add("output_norm.weight", {64});
     add("blk.0.attn_norm.weight", {64}), add("blk.0.ffn_norm.weight", {64});
-    add("blk.0.attn_q.weight", {64, 64}), add("blk.0.attn_k.weight", {64, 32}),
-        add("blk.0.attn_v.weight", {64, 32});
+    add("blk.0.attn_q.weight", {64, 64}), add("blk.0.attn_k.weight", {64, 32}), add("blk.0.attn_v.weight", {64, 32});
     add("blk.0.attn_output.weight", {64, 64});
     add("blk.0.ffn_gate.weight", {64, 96}), add("blk.0.ffn_up.weight", {64, 96}),
         add("blk.0.ffn_down.weight", {96, 64});
-    if (arch == "qwen2")
-      add("blk.0.attn_q.bias", {64}), add("blk.0.attn_k.bias", {32}),
-          add("blk.0.attn_v.bias", {32});
-    if (arch == "qwen3")
-      add("blk.0.attn_q_norm.weight", {16}), add("blk.0.attn_k_norm.weight", {16});
+    if (arch == "qwen2") add("blk.0.attn_q.bias", {64}), add("blk.0.attn_k.bias", {32}), add("blk.0.attn_v.bias", {32});
+    if (arch == "qwen3") add("blk.0.attn_q_norm.weight", {16}), add("blk.0.attn_k_norm.weight", {16});
   }
   Fake& set(const std::string& key, uint32_t v) {
     keys[key] = [v](Writer& w, const std::string& k) { w.add_u32(k, v); };
@@ -74,12 +67,10 @@ struct Fake {
       uint64_t n = 1;
       for (const uint64_t d : t.shape) n *= d;
       const auto* format = quant::find_format(t.type);
-      const uint64_t size =
-          format ? n / format->block_size * format->block_bytes : n / 256 * 66;  // IQ2_XXS
+      const uint64_t size = format ? n / format->block_size * format->block_bytes : n / 256 * 66;  // IQ2_XXS
       w.add_tensor(name, t.shape, t.type, size);
       data.resize((data.size() + 31) / 32 * 32 + size);
-      if (name == "rope_freqs.weight")
-        std::memcpy(data.data() + data.size() - size, rope_freqs.data(), size);
+      if (name == "rope_freqs.weight") std::memcpy(data.data() + data.size() - size, rope_freqs.data(), size);
     }
     const std::string header = w.header();
     bytes->assign(header.begin(), header.end());
@@ -101,8 +92,7 @@ void expect_error(const Fake& fake, ErrorCode code, std::initializer_list<const 
   ASSERT_FALSE(model.ok());
   EXPECT_EQ(to_string(model.error().code), std::string(to_string(code))) << model.error().message;
   for (const char* part : parts)
-    EXPECT_NE(model.error().message.find(part), std::string::npos)
-        << model.error().message << "\n  lacks: " << part;
+    EXPECT_NE(model.error().message.find(part), std::string::npos) << model.error().message << "\n  lacks: " << part;
 }
 
 std::shared_ptr<const Model> load(const Fake& fake) {
@@ -112,8 +102,7 @@ std::shared_ptr<const Model> load(const Fake& fake) {
 }
 
 std::shared_ptr<const gguf::File> real_file(const char* name, gguf::OpenOptions options = {}) {
-  const std::string dir =
-      os::env("PONDER_MODEL_CACHE").value_or(os::home_directory() + "/.cache/ponder-tests");
+  const std::string dir = os::env("PONDER_MODEL_CACHE").value_or(os::home_directory() + "/.cache/ponder-tests");
   auto file = gguf::File::open(dir + "/" + name, options);
   EXPECT_TRUE(file.ok()) << (file.ok() ? "" : file.error().message) << " (run `make test-models`)";
   return file.ok() ? *file : nullptr;
@@ -159,15 +148,10 @@ TEST(Load, FlagsOfEachArchitecture) {
 
 TEST(Load, HeadSizeOfItsOwn) {
   Fake fake("qwen3");
-  fake.set("attention.key_length", 40)
-      .set("attention.value_length", 40)
-      .set("rope.dimension_count", 24);
-  fake.tensors["blk.0.attn_q.weight"] = {{64, 160}},
-  fake.tensors["blk.0.attn_k.weight"] = {{64, 80}};
-  fake.tensors["blk.0.attn_v.weight"] = {{64, 80}},
-  fake.tensors["blk.0.attn_output.weight"] = {{160, 64}};
-  fake.tensors["blk.0.attn_q_norm.weight"] = {{40}},
-  fake.tensors["blk.0.attn_k_norm.weight"] = {{40}};
+  fake.set("attention.key_length", 40).set("attention.value_length", 40).set("rope.dimension_count", 24);
+  fake.tensors["blk.0.attn_q.weight"] = {{64, 160}}, fake.tensors["blk.0.attn_k.weight"] = {{64, 80}};
+  fake.tensors["blk.0.attn_v.weight"] = {{64, 80}}, fake.tensors["blk.0.attn_output.weight"] = {{160, 64}};
+  fake.tensors["blk.0.attn_q_norm.weight"] = {{40}}, fake.tensors["blk.0.attn_k_norm.weight"] = {{40}};
   auto model = load(fake);
   ASSERT_TRUE(model);
   EXPECT_EQ(model->spec.layers[0].q_size(), 160);
@@ -182,40 +166,27 @@ TEST(Load, WrongKeysAreNamed) {
   expect_error(fake, invalid_file, {"qwen2.block_count", "missing"});
   const uint32_t huge = std::numeric_limits<uint32_t>::max();
   for (const char* key :
-       {"block_count", "embedding_length", "context_length", "feed_forward_length",
-        "attention.head_count", "attention.head_count_kv", "rope.dimension_count",
-        "attention.key_length", "attention.value_length"}) {
+       {"block_count", "embedding_length", "context_length", "feed_forward_length", "attention.head_count",
+        "attention.head_count_kv", "rope.dimension_count", "attention.key_length", "attention.value_length"}) {
     expect_error(Fake("llama").set(key, huge), invalid_file, {key, "4294967295"});
     expect_error(Fake("llama").set(key, 0), invalid_file, {key, "0 is not between"});
     expect_error(Fake("llama").set_text(key, "many"), invalid_file, {key, "string"});
   }
-  expect_error(Fake("llama").set("attention.head_count", 5), invalid_file,
-               {"head_count_kv", "2 does not divide"});
-  expect_error(Fake("llama").set("attention.head_count", 6), invalid_file,
-               {"6 does not divide embedding_length 64"});
-  expect_error(Fake("llama").set("attention.value_length", 8), unsupported,
-               {"value_length", "8 differs"});
-  expect_error(Fake("llama").set("rope.dimension_count", 7), invalid_file,
-               {"rope.dimension_count", "odd"});
+  expect_error(Fake("llama").set("attention.head_count", 5), invalid_file, {"head_count_kv", "2 does not divide"});
+  expect_error(Fake("llama").set("attention.head_count", 6), invalid_file, {"6 does not divide embedding_length 64"});
+  expect_error(Fake("llama").set("attention.value_length", 8), unsupported, {"value_length", "8 differs"});
+  expect_error(Fake("llama").set("rope.dimension_count", 7), invalid_file, {"rope.dimension_count", "odd"});
   expect_error(Fake("llama").set("expert_count", 8), unsupported, {"expert_count"});
-  expect_error(Fake("llama").set_number("attention.layer_norm_rms_epsilon", -1), invalid_file,
-               {"rms_epsilon"});
+  expect_error(Fake("llama").set_number("attention.layer_norm_rms_epsilon", -1), invalid_file, {"rms_epsilon"});
   expect_error(Fake("llama").set_number("rope.freq_base", NAN), invalid_file, {"rope.freq_base"});
-  expect_error(Fake("llama").set_text("rope.scaling.type", "longrope"), unsupported,
-               {"longrope", "yarn"});
-  expect_error(Fake("llama").set_text("rope.scaling.type", "linear"), invalid_file,
-               {"rope.scaling.factor", "missing"});
-  expect_error(Fake("llama").set_number("rope.scaling.factor", 0), invalid_file,
-               {"rope.scaling.factor", "0 is not"});
+  expect_error(Fake("llama").set_text("rope.scaling.type", "longrope"), unsupported, {"longrope", "yarn"});
+  expect_error(Fake("llama").set_text("rope.scaling.type", "linear"), invalid_file, {"rope.scaling.factor", "missing"});
+  expect_error(Fake("llama").set_number("rope.scaling.factor", 0), invalid_file, {"rope.scaling.factor", "0 is not"});
   // The largest sizes that pass the ranges do not overflow: the first tensor with another shape is
   // the error.
   Fake big("llama");
-  big.set("block_count", 4096)
-      .set("attention.head_count", 4096)
-      .set("attention.head_count_kv", 4096);
-  big.set("attention.key_length", 4096)
-      .set("attention.value_length", 4096)
-      .set("feed_forward_length", 1 << 20);
+  big.set("block_count", 4096).set("attention.head_count", 4096).set("attention.head_count_kv", 4096);
+  big.set("attention.key_length", 4096).set("attention.value_length", 4096).set("feed_forward_length", 1 << 20);
   expect_error(big, invalid_file, {"blk.0.attn_q.weight", "[64, 64]", "[64, 16777216]"});
 }
 
@@ -240,8 +211,7 @@ TEST(Load, WrongTensorsAreNamed) {
   for (auto& [name, t] : fake.tensors)
     for (auto& d : t.shape)
       if (d == 64 && name != "blk.0.attn_q.weight" && name != "blk.0.attn_output.weight") d = 256;
-  fake.tensors["blk.0.attn_q.weight"].shape = {256, 64},
-  fake.tensors["blk.0.attn_output.weight"].shape = {64, 256};
+  fake.tensors["blk.0.attn_q.weight"].shape = {256, 64}, fake.tensors["blk.0.attn_output.weight"].shape = {64, 256};
   ASSERT_TRUE(load(fake));
   fake.tensors["blk.0.ffn_up.weight"].type = 16;  // IQ2_XXS
   expect_error(fake, unsupported, {"blk.0.ffn_up.weight", "IQ2_XXS"});
@@ -266,37 +236,28 @@ double plain(int i, int dims, double base) { return 1 / std::pow(base, 2.0 * i /
 TEST(Rope, Linear) {
   for (const bool old : {false, true}) {
     Fake fake("llama");
-    fake.set_number(old ? "rope.scale_linear" : "rope.scaling.factor", 4)
-        .set_number("rope.freq_base", 1e6f);
+    fake.set_number(old ? "rope.scale_linear" : "rope.scaling.factor", 4).set_number("rope.freq_base", 1e6f);
     auto model = load(fake);
     ASSERT_TRUE(model);
     for (int i = 0; i < 8; ++i)
-      EXPECT_NEAR(model->spec.rope.inverse_frequencies[size_t(i)] / (plain(i, 16, 1e6) / 4), 1,
-                  1e-12);
+      EXPECT_NEAR(model->spec.rope.inverse_frequencies[size_t(i)] / (plain(i, 16, 1e6) / 4), 1, 1e-12);
   }
 }
 
 TEST(Rope, Llama3FromKeysAndFromTheTensorAgree) {
   Fake fake("llama");
-  fake.set("attention.key_length", 128)
-      .set("attention.value_length", 128)
-      .set_number("rope.freq_base", 500000);
-  fake.tensors["blk.0.attn_q.weight"] = {{64, 512}},
-  fake.tensors["blk.0.attn_k.weight"] = {{64, 256}};
-  fake.tensors["blk.0.attn_v.weight"] = {{64, 256}},
-  fake.tensors["blk.0.attn_output.weight"] = {{512, 64}};
+  fake.set("attention.key_length", 128).set("attention.value_length", 128).set_number("rope.freq_base", 500000);
+  fake.tensors["blk.0.attn_q.weight"] = {{64, 512}}, fake.tensors["blk.0.attn_k.weight"] = {{64, 256}};
+  fake.tensors["blk.0.attn_v.weight"] = {{64, 256}}, fake.tensors["blk.0.attn_output.weight"] = {{512, 64}};
   Fake keyed = fake;
   keyed.set_text("rope.scaling.type", "llama3").set_number("rope.scaling.factor", 8);
   keyed.set("rope.scaling.original_context_length", 8192);
-  keyed.set_number("rope.scaling.low_freq_factor", 1)
-      .set_number("rope.scaling.high_freq_factor", 4);
+  keyed.set_number("rope.scaling.low_freq_factor", 1).set_number("rope.scaling.high_freq_factor", 4);
   // As the converter writes it: 1, factor, or the blend's reciprocal.
   for (int i = 0; i < 64; ++i) {
     const double f = plain(i, 128, 500000), turns = 8192 * f / (2 * M_PI);
     const double smooth = (turns - 1) / 3;
-    fake.rope_freqs.push_back(float(turns > 4   ? 1
-                                    : turns < 1 ? 8
-                                                : 1 / ((1 - smooth) / 8 + smooth)));
+    fake.rope_freqs.push_back(float(turns > 4 ? 1 : turns < 1 ? 8 : 1 / ((1 - smooth) / 8 + smooth)));
   }
   fake.tensors["rope_freqs.weight"] = {{64}};
   auto a = load(keyed), b = load(fake);
@@ -322,15 +283,10 @@ TEST(Rope, Yarn) {
   // frequencies up to index 23 make more than 32 turns and stay, those from 40 on make less than
   // one and are divided by 4.
   Fake fake("qwen3");
-  fake.set("attention.key_length", 128)
-      .set("attention.value_length", 128)
-      .set_number("rope.freq_base", 1e6f);
-  fake.tensors["blk.0.attn_q.weight"] = {{64, 512}},
-  fake.tensors["blk.0.attn_k.weight"] = {{64, 256}};
-  fake.tensors["blk.0.attn_v.weight"] = {{64, 256}},
-  fake.tensors["blk.0.attn_output.weight"] = {{512, 64}};
-  fake.tensors["blk.0.attn_q_norm.weight"] = {{128}},
-  fake.tensors["blk.0.attn_k_norm.weight"] = {{128}};
+  fake.set("attention.key_length", 128).set("attention.value_length", 128).set_number("rope.freq_base", 1e6f);
+  fake.tensors["blk.0.attn_q.weight"] = {{64, 512}}, fake.tensors["blk.0.attn_k.weight"] = {{64, 256}};
+  fake.tensors["blk.0.attn_v.weight"] = {{64, 256}}, fake.tensors["blk.0.attn_output.weight"] = {{512, 64}};
+  fake.tensors["blk.0.attn_q_norm.weight"] = {{128}}, fake.tensors["blk.0.attn_k_norm.weight"] = {{128}};
   fake.set_text("rope.scaling.type", "yarn").set_number("rope.scaling.factor", 4);
   fake.set("rope.scaling.original_context_length", 32768);
   auto model = load(fake);
@@ -371,9 +327,8 @@ TEST(RealFiles, LoadAndDescribe) {
     int layers, hidden, vocab;
     bool tied;
   };
-  for (const Case& c :
-       {Case{"qwen-0.5b.gguf", "qwen2", "Q4_K_M", "630.17M", 24, 896, 151936, false},
-        Case{"smollm2.gguf", "llama", "Q4_1", "134.52M", 30, 576, 49152, true}}) {
+  for (const Case& c : {Case{"qwen-0.5b.gguf", "qwen2", "Q4_K_M", "630.17M", 24, 896, 151936, false},
+                        Case{"smollm2.gguf", "llama", "Q4_1", "134.52M", 30, 576, 49152, true}}) {
     const auto file = real_file(c.file);
     ASSERT_TRUE(file);
     const auto model = Model::load(file);

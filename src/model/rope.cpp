@@ -31,10 +31,8 @@ Result<void> apply_llama3(const Keys& keys, RopeSpec& rope, int context_length) 
   PONDER_TRY(const double factor, keys.number("rope.scaling.factor", 1, 1e6));
   PONDER_TRY(const double low, keys.number_or("rope.scaling.low_freq_factor", 1e-3, 1e6, 1));
   PONDER_TRY(const double high, keys.number_or("rope.scaling.high_freq_factor", 1e-3, 1e6, 4));
-  PONDER_TRY(const double context,
-             keys.number_or("rope.scaling.original_context_length", 1, 1 << 30, context_length));
-  if (high <= low)
-    return keys.wrong("rope.scaling.high_freq_factor", "must be greater than low_freq_factor");
+  PONDER_TRY(const double context, keys.number_or("rope.scaling.original_context_length", 1, 1 << 30, context_length));
+  if (high <= low) return keys.wrong("rope.scaling.high_freq_factor", "must be greater than low_freq_factor");
   for (double& f : rope.inverse_frequencies) {
     const double wavelength = 2 * kPi / f;
     if (wavelength < context / high) continue;
@@ -50,15 +48,13 @@ Result<void> apply_llama3(const Keys& keys, RopeSpec& rope, int context_length) 
 
 Result<void> apply_yarn(const Keys& keys, RopeSpec& rope, int context_length) {
   PONDER_TRY(const double factor, keys.number("rope.scaling.factor", 1, 1e6));
-  PONDER_TRY(const double context,
-             keys.number_or("rope.scaling.original_context_length", 1, 1 << 30, context_length));
+  PONDER_TRY(const double context, keys.number_or("rope.scaling.original_context_length", 1, 1 << 30, context_length));
   PONDER_TRY(const double fast, keys.number_or("rope.scaling.yarn_beta_fast", 1e-3, 1e6, 32));
   PONDER_TRY(const double slow, keys.number_or("rope.scaling.yarn_beta_slow", 1e-3, 1e6, 1));
   PONDER_TRY(const double extrapolate, keys.number_or("rope.scaling.yarn_ext_factor", 0, 1, 1));
   if (rope.base <= 1) return keys.wrong("rope.freq_base", "YaRN needs a base greater than 1");
   const double low = std::max(0.0, std::floor(index_of_turns(fast, rope.dims, rope.base, context)));
-  const double high =
-      std::min(rope.dims - 1.0, std::ceil(index_of_turns(slow, rope.dims, rope.base, context)));
+  const double high = std::min(rope.dims - 1.0, std::ceil(index_of_turns(slow, rope.dims, rope.base, context)));
   for (size_t i = 0; i < rope.inverse_frequencies.size(); ++i) {
     const double ramp = std::clamp((double(i) - low) / std::max(0.001, high - low), 0.0, 1.0);
     const double keep = (1 - ramp) * extrapolate;  // 1: the original frequency
@@ -72,15 +68,12 @@ Result<void> apply_yarn(const Keys& keys, RopeSpec& rope, int context_length) {
 /// Divides by the tensor rope_freqs.weight.
 Result<void> apply_tensor(const Keys& keys, const gguf::TensorInfo& info, RopeSpec& rope) {
   const auto wrong = [&](const std::string& what) {
-    return Error{ErrorCode::invalid_file,
-                 keys.file().path() + ": tensor '" + info.name + "': " + what};
+    return Error{ErrorCode::invalid_file, keys.file().path() + ": tensor '" + info.name + "': " + what};
   };
   const size_t n = rope.inverse_frequencies.size();
-  if (info.type != uint32_t(quant::Type::f32))
-    return wrong("must be F32, is " + quant::type_name(info.type));
+  if (info.type != uint32_t(quant::Type::f32)) return wrong("must be F32, is " + quant::type_name(info.type));
   if (info.n_elements() != n)
-    return wrong("must have " + std::to_string(n) +
-                 " numbers (half of rope.dimension_count), has " +
+    return wrong("must have " + std::to_string(n) + " numbers (half of rope.dimension_count), has " +
                  std::to_string(info.n_elements()));
   if (info.data.empty()) return {};  // metadata only: nothing to compute with
   if (info.data.size() != n * sizeof(float)) return wrong("its data has the wrong size");
@@ -102,10 +95,8 @@ Result<RopeSpec> read_rope(const Keys& keys, RopeLayout layout, int head_dim, in
   PONDER_TRY(rope.base, keys.number_or("rope.freq_base", 1, 1e12, 10000));
   PONDER_TRY(rope.dims, keys.integer_or("rope.dimension_count", 2, head_dim, head_dim));
   if (rope.dims % 2 != 0)
-    return keys.wrong("rope.dimension_count",
-                      std::to_string(rope.dims) + " is odd; RoPE rotates pairs");
-  for (int i = 0; i < rope.dims / 2; ++i)
-    rope.inverse_frequencies.push_back(std::pow(rope.base, -2.0 * i / rope.dims));
+    return keys.wrong("rope.dimension_count", std::to_string(rope.dims) + " is odd; RoPE rotates pairs");
+  for (int i = 0; i < rope.dims / 2; ++i) rope.inverse_frequencies.push_back(std::pow(rope.base, -2.0 * i / rope.dims));
 
   PONDER_TRY(rope.magnitude, keys.number_or("rope.scaling.attn_factor", 1e-3, 1e3, 1));
   // A factor without a type means linear, as llama.cpp reads it.
@@ -118,9 +109,8 @@ Result<RopeSpec> read_rope(const Keys& keys, RopeLayout layout, int head_dim, in
   } else if (type == "yarn") {
     PONDER_CHECK_OK(apply_yarn(keys, rope, context_length));
   } else if (type != "none") {
-    return keys.unsupported("rope.scaling.type",
-                            "RoPE scaling '" + std::string(type) +
-                                "' is not supported; known: none, linear, llama3, yarn");
+    return keys.unsupported("rope.scaling.type", "RoPE scaling '" + std::string(type) +
+                                                     "' is not supported; known: none, linear, llama3, yarn");
   }
   if (const auto* factors = keys.file().find_tensor("rope_freqs.weight"))
     PONDER_CHECK_OK(apply_tensor(keys, *factors, rope));

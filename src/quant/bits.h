@@ -34,9 +34,7 @@ inline int clamp_to_int(float v, int low, int high) {
 
 /// `v` rounded to the nearest integer (halves away from zero) and held in [low, high]; NaN gives
 /// low.
-inline int round_to_int(float v, int low, int high) {
-  return clamp_to_int(std::round(v), low, high);
-}
+inline int round_to_int(float v, int low, int high) { return clamp_to_int(std::round(v), low, high); }
 
 /// 1 / d, and 0 for d = 0.
 inline float inverse(float d) { return d == 0.0f ? 0.0f : 1.0f / d; }

@@ -73,8 +73,7 @@ Affine fit_affine(const float* x, int n, int levels, float rms) {
 /// x ~ scale * q with q in -32..31; the sign of the scale puts the largest weight on -32, the
 /// longer side.
 float fit_symmetric(const float* x, int n) {
-  const float peak =
-      *std::max_element(x, x + n, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+  const float peak = *std::max_element(x, x + n, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
   if (peak == 0) return 0;
   float best = peak / -32.0f, best_gain = -1;
   for (int step = -kSteps; step <= kSteps; ++step) {

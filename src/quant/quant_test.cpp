@@ -29,8 +29,8 @@ struct Golden {
 /// tests/golden/quant/<format>.<kind>.bin; in "decode" the blocks come first, in "encode" the
 /// weights.
 bool read_golden(const Format& f, const std::string& kind, Golden* out) {
-  auto file = os::read_file(std::string(PONDER_SOURCE_DIR) + "/tests/golden/quant/" +
-                            lower(f.name) + "." + kind + ".bin");
+  auto file =
+      os::read_file(std::string(PONDER_SOURCE_DIR) + "/tests/golden/quant/" + lower(f.name) + "." + kind + ".bin");
   if (!file.ok()) return false;
   const std::string& s = *file;
   std::memcpy(&out->n_blocks, s.data(), 4);
@@ -40,10 +40,8 @@ bool read_golden(const Format& f, const std::string& kind, Golden* out) {
   EXPECT_EQ(s.size(), 4 + out->blocks.size() + weight_bytes) << f.name;
   if (s.size() != 4 + out->blocks.size() + weight_bytes) return false;
   const bool blocks_first = kind == "decode";
-  std::memcpy(out->blocks.data(), s.data() + 4 + (blocks_first ? 0 : weight_bytes),
-              out->blocks.size());
-  std::memcpy(out->weights.data(), s.data() + 4 + (blocks_first ? out->blocks.size() : 0),
-              weight_bytes);
+  std::memcpy(out->blocks.data(), s.data() + 4 + (blocks_first ? 0 : weight_bytes), out->blocks.size());
+  std::memcpy(out->weights.data(), s.data() + 4 + (blocks_first ? out->blocks.size() : 0), weight_bytes);
   return true;
 }
 
@@ -90,13 +88,11 @@ TEST(Quant, SimpleQuantizersAreBitEqualToGoldens) {
   int n = 0;
   for (const Format* f : all_formats()) {
     Golden g;
-    if (!read_golden(*f, "encode", &g))
-      continue;  // the K formats have no golden: see LossIsBounded
+    if (!read_golden(*f, "encode", &g)) continue;  // the K formats have no golden: see LossIsBounded
     ++n;
     std::vector<uint8_t> got(g.blocks.size());
     f->quantize(g.weights.data(), got.data(), g.n_blocks);
-    for (size_t i = 0; i < got.size(); ++i)
-      ASSERT_EQ(got[i], g.blocks[i]) << f->name << " byte " << i;
+    for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], g.blocks[i]) << f->name << " byte " << i;
   }
   EXPECT_EQ(n, 8);
 }
@@ -126,8 +122,7 @@ TEST(Quant, IntegerFormMeansTheSame) {
           ASSERT_EQ(low, 0.0) << f->name;
         }
         const double tolerance = (std::fabs(product) + std::fabs(low)) * 0x1p-22;
-        ASSERT_NEAR(product - low, want[size_t(b) * f->block_size + k], tolerance)
-            << f->name << " block " << b;
+        ASSERT_NEAR(product - low, want[size_t(b) * f->block_size + k], tolerance) << f->name << " block " << b;
       }
       for (uint32_t k = f->block_size; k < 256; ++k) ASSERT_EQ(ints.q[k], 0) << f->name;
       for (uint32_t s = f->block_size / f->sub_block; s < 16; ++s) {
@@ -166,9 +161,8 @@ TEST(Quant, LossIsBounded) {
   const struct {
     const char* name;
     double limit;
-  } kLimits[] = {{"F32", 0},       {"F16", 3e-4},   {"BF16", 2e-3},  {"Q8_0", 0.006},
-                 {"Q6_K", 0.0195}, {"Q5_K", 0.04},  {"Q5_1", 0.042}, {"Q5_0", 0.047},
-                 {"Q4_K", 0.079},  {"Q4_1", 0.086}, {"Q4_0", 0.095}};
+  } kLimits[] = {{"F32", 0},      {"F16", 3e-4},   {"BF16", 2e-3},  {"Q8_0", 0.006}, {"Q6_K", 0.0195}, {"Q5_K", 0.04},
+                 {"Q5_1", 0.042}, {"Q5_0", 0.047}, {"Q4_K", 0.079}, {"Q4_1", 0.086}, {"Q4_0", 0.095}};
   ASSERT_EQ(std::size(kLimits), all_formats().size());
   for (const auto& limit : kLimits) {
     const Format* f = find_format(limit.name);
@@ -202,8 +196,7 @@ TEST(Quant, OddBlocksStayFinite) {
       for (int i = 0; i < 256; ++i) {
         ASSERT_TRUE(std::isfinite(y[i])) << f->name << " case " << c;
         if (c < 6) {
-          ASSERT_NEAR(y[i], cases[c][i], 0.08 * std::max(1.0f, std::fabs(cases[c][i])))
-              << f->name << " case " << c;
+          ASSERT_NEAR(y[i], cases[c][i], 0.08 * std::max(1.0f, std::fabs(cases[c][i]))) << f->name << " case " << c;
         }
       }
     }

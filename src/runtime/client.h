@@ -28,7 +28,8 @@ class Client {
   virtual Result<std::vector<RunningModel>> running() = 0;
   virtual Result<ShowResult> show(const std::string& model, bool verbose) = 0;
   virtual Result<void> pull(const std::string& model, bool insecure,
-                            const std::function<void(const store::PullProgress&)>& progress, const CancelFlag* cancel) = 0;
+                            const std::function<void(const store::PullProgress&)>& progress,
+                            const CancelFlag* cancel) = 0;
   virtual Result<void> remove(const std::string& model) = 0;
   /// Ends a model's stay in memory.
   virtual Result<void> stop(const std::string& model) = 0;
@@ -42,16 +43,16 @@ struct RuntimeOptions {
   std::string kv_format = "f16";
   double keep_alive_seconds = 300;
   int max_loaded_models = 2;
-  int max_sequences = 8;               ///< per model, at once
-  int default_context = 0;             ///< 0: the model's limit, at most 32,768 and what fits
-  bool allow_paths = false;            ///< ChatRequest::model may be a path (never in a server)
+  int max_sequences = 8;     ///< per model, at once
+  int default_context = 0;   ///< 0: the model's limit, at most 32,768 and what fits
+  bool allow_paths = false;  ///< ChatRequest::model may be a path (never in a server)
 };
 
 /// Models of this process behind asynchronous calls: the server's side, and what LocalClient waits on.
 class Runtime {
  public:
   static Result<std::unique_ptr<Runtime>> create(store::Store& store, const RuntimeOptions& options);
-  virtual ~Runtime() = default;   ///< cancels what runs and joins
+  virtual ~Runtime() = default;  ///< cancels what runs and joins
 
   /// Returns at once; loads the model if need be. Events come through `sink`. The flag is looked at between steps and
   /// may be set at any time.

@@ -30,7 +30,8 @@ bool is_deepseek_r1(const gguf::File& file) {
   return contains(name, "DeepSeek-R1") || contains(name, "DeepSeek R1");
 }
 
-Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json, std::vector<std::string>& notes) {
+Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json,
+                               std::vector<std::string>& notes) {
   Options o;
   o.temperature = 0.8f;
   o.top_k = 40;
@@ -64,7 +65,8 @@ Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::s
 
   if (!params_json.empty()) {
     const auto params = nlohmann::json::parse(params_json, nullptr, /*allow_exceptions=*/false);
-    if (params.is_discarded()) return Error{ErrorCode::invalid_file, "the model's params layer is not JSON; pull the model again"};
+    if (params.is_discarded())
+      return Error{ErrorCode::invalid_file, "the model's params layer is not JSON; pull the model again"};
     auto stored = options_from_json(params, nullptr);
     if (!stored.ok()) return stored.error().with_context("the model's params layer");
     o.merge(*stored);

@@ -11,7 +11,8 @@ namespace ponder::runtime {
 
 /// House defaults (Ollama's), then general.sampling.* of the file, then the publisher's values for model families that
 /// have them (R1 distills, Qwen3), then the manifest's params. Notes say what came from where.
-Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json, std::vector<std::string>& notes);
+Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json,
+                               std::vector<std::string>& notes);
 
 /// DeepSeek-R1 or one of its distills, by the names in the file.
 bool is_deepseek_r1(const gguf::File& file);

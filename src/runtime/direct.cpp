@@ -23,10 +23,12 @@ Result<backend::PlanOptions> plan_options(const RuntimeOptions& options) {
   plan.max_batch_rows = kMaxBatchRows;
   const auto precision = backend::parse_precision(options.precision);
   if (!precision)
-    return Error{ErrorCode::invalid_argument, "unknown precision \"" + options.precision + "\"; known: standard, fast, exact"};
+    return Error{ErrorCode::invalid_argument,
+                 "unknown precision \"" + options.precision + "\"; known: standard, fast, exact"};
   plan.precision = *precision;
   const auto kv_format = backend::parse_kv_format(options.kv_format);
-  if (!kv_format) return Error{ErrorCode::invalid_argument, "unknown KV format \"" + options.kv_format + "\"; known: f16, f32"};
+  if (!kv_format)
+    return Error{ErrorCode::invalid_argument, "unknown KV format \"" + options.kv_format + "\"; known: f16, f32"};
   plan.kv_format = *kv_format;
   return plan;
 }
@@ -35,15 +37,16 @@ Result<void> check_fits(const std::string& model, const backend::MemoryReport& r
   const uint64_t weights = report.weights + report.mapped_weights, kv = uint64_t(kv_tokens) * report.kv_per_token;
   const uint64_t needed = weights + report.scratch + kv, available = os::memory_info().available;
   if (needed + kHeadroom <= available) return {};
-  return Error{ErrorCode::out_of_memory,
-               "\"" + model + "\" needs " + gib(needed) + " (weights " + gib(weights) + ", work space " + gib(report.scratch) +
-                   ", KV cache of " + std::to_string(kv_tokens) + " tokens " + gib(kv) + ") and " + gib(kHeadroom) +
-                   " must stay free, but only " + gib(available) +
-                   " is; use a smaller model or context (num_ctx), or close other programs"};
+  return Error{ErrorCode::out_of_memory, "\"" + model + "\" needs " + gib(needed) + " (weights " + gib(weights) +
+                                             ", work space " + gib(report.scratch) + ", KV cache of " +
+                                             std::to_string(kv_tokens) + " tokens " + gib(kv) + ") and " +
+                                             gib(kHeadroom) + " must stay free, but only " + gib(available) +
+                                             " is; use a smaller model or context (num_ctx), or close other programs"};
 }
 
-Result<std::unique_ptr<backend::Plan>> load_plan(const OpenModel& open, const RuntimeOptions& options, int64_t kv_tokens,
-                                                 int max_output_rows, const std::function<void(double)>& progress,
+Result<std::unique_ptr<backend::Plan>> load_plan(const OpenModel& open, const RuntimeOptions& options,
+                                                 int64_t kv_tokens, int max_output_rows,
+                                                 const std::function<void(double)>& progress,
                                                  const CancelFlag* cancel) {
   PONDER_TRY(auto backend, make_backend(options.backend));
   PONDER_TRY(auto model, model::Model::load(open.file));

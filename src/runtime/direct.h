@@ -9,9 +9,9 @@
 namespace ponder::runtime {
 
 /// Compiles and loads; refuses with the numbers what does not fit in free memory.
-Result<std::unique_ptr<backend::Plan>> load_plan(const OpenModel& model, const RuntimeOptions& options, int64_t kv_tokens,
-                                                 int max_output_rows, const std::function<void(double)>& progress,
-                                                 const CancelFlag* cancel);
+Result<std::unique_ptr<backend::Plan>> load_plan(const OpenModel& model, const RuntimeOptions& options,
+                                                 int64_t kv_tokens, int max_output_rows,
+                                                 const std::function<void(double)>& progress, const CancelFlag* cancel);
 
 /// The error of a model that needs `needed` bytes besides what must stay free; nothing if it fits now.
 Result<void> check_fits(const std::string& model, const backend::MemoryReport& report, int64_t kv_tokens);

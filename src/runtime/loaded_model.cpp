@@ -16,12 +16,13 @@
 namespace ponder::runtime {
 namespace {
 
-constexpr int kUsualContext = 32768;      // when num_ctx is not given
-constexpr int kSmallestContext = 512;     // below it a model is refused, not squeezed in
+constexpr int kUsualContext = 32768;   // when num_ctx is not given
+constexpr int kSmallestContext = 512;  // below it a model is refused, not squeezed in
 std::string file_stem(const std::string& path) { return std::filesystem::path(path).stem().string(); }
 
 bool looks_like_path(const std::string& s) {
-  return s.size() > 5 && (s.ends_with(".gguf") || s.ends_with(".GGUF") || s.starts_with('/') || s.starts_with("./") || s.starts_with("../"));
+  return s.size() > 5 && (s.ends_with(".gguf") || s.ends_with(".GGUF") || s.starts_with('/') || s.starts_with("./") ||
+                          s.starts_with("../"));
 }
 
 Result<std::shared_ptr<const gguf::File>> open_file(const store::Model& stored) {
@@ -31,7 +32,8 @@ Result<std::shared_ptr<const gguf::File>> open_file(const store::Model& stored) 
 
 }  // namespace
 
-Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name, bool allow_path) {
+Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name,
+                                                    bool allow_path) {
   auto open = std::make_shared<OpenModel>();
   std::error_code ignored;
   if (allow_path && (looks_like_path(name) || std::filesystem::is_regular_file(name, ignored))) {
@@ -63,10 +65,11 @@ Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, c
   }
   if (open->chat_template) open->thinking = chat::find_thinking_tags(*open->chat_template, *open->tokenizer);
   open->opens_thought = open->thinking && is_deepseek_r1(*open->file);
-  PONDER_TRY(open->defaults, model_defaults(*open->file, open->thinking.has_value(), open->stored.params_json, open->notes));
+  PONDER_TRY(open->defaults,
+             model_defaults(*open->file, open->thinking.has_value(), open->stored.params_json, open->notes));
 
   auto& details = open->stored.details;
-  if (details.family.empty()) {   // a file run in place has no manifest that tells
+  if (details.family.empty()) {  // a file run in place has no manifest that tells
     details.family = std::string(open->file->get_string("general.architecture").value_or("unknown"));
     details.families = {details.family};
     details.quantization_level = model::quantization_name(*open->file);
@@ -83,15 +86,18 @@ Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, c
 Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& request) const {
   if (request.raw_prompt) return std::vector<tokenizer::Segment>{{*request.raw_prompt, true}};
   if (!chat_template)
-    return Error{ErrorCode::unsupported, notes.empty() ? "the model has no chat template; send a raw prompt" : notes.back()};
+    return Error{ErrorCode::unsupported,
+                 notes.empty() ? "the model has no chat template; send a raw prompt" : notes.back()};
   if (request.think == true && !thinking)
     return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support thinking"};
   if (!request.tools_json.empty() && !chat_template->supports_tools())
-    return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support tools: its template has no place for them"};
+    return Error{ErrorCode::invalid_argument,
+                 "\"" + request.model + "\" does not support tools: its template has no place for them"};
 
   chat::RenderInput input;
   input.messages = request.messages;
-  const bool has_system = std::any_of(input.messages.begin(), input.messages.end(), [](const auto& m) { return m.role == "system"; });
+  const bool has_system =
+      std::any_of(input.messages.begin(), input.messages.end(), [](const auto& m) { return m.role == "system"; });
   if (!stored.system.empty() && !has_system) {
     chat::Message system;
     system.role = "system";
@@ -100,7 +106,9 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
   }
   input.tools_json = request.tools_json;
   if (chat_template->reads_enable_thinking()) input.enable_thinking = request.think.value_or(true);
-  const auto text_of = [&](std::optional<tokenizer::TokenId> id) { return id ? std::string(tokenizer->piece(*id, true)) : std::string(); };
+  const auto text_of = [&](std::optional<tokenizer::TokenId> id) {
+    return id ? std::string(tokenizer->piece(*id, true)) : std::string();
+  };
   input.bos_token = text_of(tokenizer->bos());
   input.eos_token = text_of(tokenizer->eos());
   PONDER_TRY(auto segments, chat_template->render(input));
@@ -118,8 +126,9 @@ Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name) 
   return Error{ErrorCode::invalid_argument, "unknown backend \"" + name + "\"; known: auto, cpu, reference"};
 }
 
-Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const OpenModel> open, const RuntimeOptions& options,
-                                                       int min_context, const std::function<void(double)>& progress,
+Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const OpenModel> open,
+                                                       const RuntimeOptions& options, int min_context,
+                                                       const std::function<void(double)>& progress,
                                                        const CancelFlag* cancel) {
   const double start = os::monotonic_seconds();
   PONDER_TRY(auto backend, make_backend(options.backend));
@@ -139,7 +148,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Ope
   const uint64_t spare = available > taken ? available - taken : 0;
   const uint64_t fitting = report.kv_per_token == 0 ? uint64_t(1) << 30 : spare / report.kv_per_token;
   const int64_t most = int64_t(model_limit) * options.max_sequences;
-  plan_opts.kv_tokens = std::max<int64_t>(wanted, std::min<int64_t>(int64_t(std::min<uint64_t>(fitting, 1u << 30)), most));
+  plan_opts.kv_tokens =
+      std::max<int64_t>(wanted, std::min<int64_t>(int64_t(std::min<uint64_t>(fitting, 1u << 30)), most));
   PONDER_TRY(auto plan, backend->compile(model, plan_opts));
   PONDER_CHECK_OK(plan->load(progress, cancel));
 

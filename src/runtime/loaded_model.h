@@ -20,15 +20,15 @@ namespace ponder::runtime {
 
 /// File, vocabulary, template and defaults of a model; nothing of size in memory.
 struct OpenModel {
-  store::Model stored;                                   ///< where it came from
-  std::shared_ptr<const gguf::File> file;                // shared with model and tokenizer
-  std::shared_ptr<const tokenizer::Tokenizer> tokenizer; // shared with every reply
-  std::shared_ptr<const chat::Template> chat_template;   // shared with show
-  std::string template_source;                           ///< "file" or "built-in chatml"
-  std::optional<chat::ThinkingTags> thinking;            ///< set when the model thinks
-  bool opens_thought = false;                            ///< replies are to begin inside a thought (R1)
-  Options defaults;                                      ///< the model's own over the house's
-  std::vector<std::string> notes;                        ///< for the person
+  store::Model stored;                                    ///< where it came from
+  std::shared_ptr<const gguf::File> file;                 // shared with model and tokenizer
+  std::shared_ptr<const tokenizer::Tokenizer> tokenizer;  // shared with every reply
+  std::shared_ptr<const chat::Template> chat_template;    // shared with show
+  std::string template_source;                            ///< "file" or "built-in chatml"
+  std::optional<chat::ThinkingTags> thinking;             ///< set when the model thinks
+  bool opens_thought = false;                             ///< replies are to begin inside a thought (R1)
+  Options defaults;                                       ///< the model's own over the house's
+  std::vector<std::string> notes;                         ///< for the person
 
   /// The prompt as segments; errors as the template raises them.
   Result<std::vector<tokenizer::Segment>> render(const ChatRequest& request) const;
@@ -36,7 +36,8 @@ struct OpenModel {
 
 /// Opens a name of the store or (if `allow_path`) the path of a GGUF file. `vocabulary_only`: tensors may be missing,
 /// a template need not fit.
-Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name_or_path, bool allow_path);
+Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name_or_path,
+                                                    bool allow_path);
 
 /// An open model with its weights placed and its engine running.
 class LoadedModel {
@@ -47,13 +48,13 @@ class LoadedModel {
 
   const OpenModel& open() const { return *open_; }
   engine::Engine& engine() { return *engine_; }
-  int context_limit() const { return context_limit_; }       ///< most that one sequence may have here
-  int default_context() const { return default_context_; }   ///< when num_ctx is not given
+  int context_limit() const { return context_limit_; }      ///< most that one sequence may have here
+  int default_context() const { return default_context_; }  ///< when num_ctx is not given
   double load_seconds() const { return load_seconds_; }
-  uint64_t memory_bytes() const;                             ///< weights, KV pages in use, scratch
+  uint64_t memory_bytes() const;  ///< weights, KV pages in use, scratch
 
  private:
-  std::shared_ptr<const OpenModel> open_;   // shared with replies in flight
+  std::shared_ptr<const OpenModel> open_;  // shared with replies in flight
   std::unique_ptr<engine::Engine> engine_;
   int context_limit_ = 0, default_context_ = 0;
   double load_seconds_ = 0;

@@ -16,7 +16,7 @@ class LocalClient : public Client {
     std::mutex mutex;
     std::condition_variable ended;
     std::optional<Result<ChatResult>> outcome;
-    auto flag = std::make_shared<CancelFlag>(false);   // the runtime looks at this one; ours may not outlive the call
+    auto flag = std::make_shared<CancelFlag>(false);  // the runtime looks at this one; ours may not outlive the call
 
     ChatSink inner = sink;
     const auto end = [&](Result<ChatResult> r) {
@@ -40,7 +40,8 @@ class LocalClient : public Client {
   Result<std::vector<RunningModel>> running() override { return runtime_.running(); }
   Result<ShowResult> show(const std::string& model, bool verbose) override { return runtime_.show(model, verbose); }
 
-  Result<void> pull(const std::string& model, bool insecure, const std::function<void(const store::PullProgress&)>& progress,
+  Result<void> pull(const std::string& model, bool insecure,
+                    const std::function<void(const store::PullProgress&)>& progress,
                     const CancelFlag* cancel) override {
     PONDER_TRY(const auto name, store::Name::parse(model));
     store::PullOptions options;

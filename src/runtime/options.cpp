@@ -14,12 +14,12 @@ using nlohmann::json;
 
 struct FloatOption {
   const char* name;
-  std::optional<float> Options::*field;
+  std::optional<float> Options::* field;
   double low, high;
 };
 struct IntOption {
   const char* name;
-  std::optional<int> Options::*field;
+  std::optional<int> Options::* field;
   int64_t low, high;
 };
 
@@ -42,16 +42,17 @@ constexpr IntOption kInts[] = {
 };
 // Options of Ollama that change nothing here: accepted in silence, because clients send them by default.
 constexpr const char* kAccepted[] = {
-    "num_keep",     "num_batch", "num_gpu",  "main_gpu",   "use_mmap",   "typical_p", "mirostat", "mirostat_tau",     "mirostat_eta",
-    "tfs_z",        "low_vram",  "f16_kv",   "logits_all", "vocab_only", "use_mlock", "numa",     "penalize_newline", "draft_num_predict",
+    "num_keep",   "num_batch",    "num_gpu",      "main_gpu", "use_mmap",         "typical_p",
+    "mirostat",   "mirostat_tau", "mirostat_eta", "tfs_z",    "low_vram",         "f16_kv",
+    "logits_all", "vocab_only",   "use_mlock",    "numa",     "penalize_newline", "draft_num_predict",
 };
 
 Error out_of_range(std::string_view name, const std::string& value, double low, double high) {
   const auto show = [](double v) {
     return std::abs(v) >= 1e9 ? (v < 0 ? std::string("-inf") : std::string("inf")) : json(v).dump();
   };
-  return {ErrorCode::invalid_argument, "option \"" + std::string(name) + "\" is " + value + "; it must be between " + show(low) +
-                                           " and " + show(high)};
+  return {ErrorCode::invalid_argument, "option \"" + std::string(name) + "\" is " + value + "; it must be between " +
+                                           show(low) + " and " + show(high)};
 }
 
 Error wrong_type(std::string_view name, const json& value, const char* expected) {
@@ -61,14 +62,17 @@ Error wrong_type(std::string_view name, const json& value, const char* expected)
 
 Result<int64_t> integer_of(std::string_view name, const json& v, int64_t low, int64_t high) {
   if (!v.is_number()) return wrong_type(name, v, "a whole number");
-  if (v.is_number_float()) {   // some clients send every number as a float
+  if (v.is_number_float()) {  // some clients send every number as a float
     const double d = v.get<double>();
-    if (!(d == std::floor(d))) return Error{ErrorCode::invalid_argument, "option \"" + std::string(name) + "\" must be a whole number, not " + v.dump()};
+    if (!(d == std::floor(d)))
+      return Error{ErrorCode::invalid_argument,
+                   "option \"" + std::string(name) + "\" must be a whole number, not " + v.dump()};
     if (!(d >= double(low) && d < double(high))) return out_of_range(name, v.dump(), double(low), double(high));
     return int64_t(d);
   }
   const bool too_big = v.is_number_unsigned() && v.get<uint64_t>() > uint64_t(high);
-  if (too_big || v.get<int64_t>() < low || v.get<int64_t>() > high) return out_of_range(name, v.dump(), double(low), double(high));
+  if (too_big || v.get<int64_t>() < low || v.get<int64_t>() > high)
+    return out_of_range(name, v.dump(), double(low), double(high));
   return v.get<int64_t>();
 }
 
@@ -90,7 +94,8 @@ Result<std::vector<std::pair<int32_t, float>>> biases_of(const json& v) {
     int32_t id = -1;
     const auto [end, ec] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (ec != std::errc() || end != key.data() + key.size() || id < 0 || !bias.is_number())
-      return Error{ErrorCode::invalid_argument, "option \"logit_bias\" maps token ids to numbers; entry \"" + key + "\" does not"};
+      return Error{ErrorCode::invalid_argument,
+                   "option \"logit_bias\" maps token ids to numbers; entry \"" + key + "\" does not"};
     biases.emplace_back(id, float(bias.get<double>()));
   }
   return biases;
@@ -169,7 +174,8 @@ Result<void> set_option(Options& options, std::string_view name_in, std::string_
   } else {
     value = json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!value.is_number() && !value.is_object())
-      return Error{ErrorCode::invalid_argument, "option \"" + name + "\" needs a number, not \"" + std::string(text) + "\""};
+      return Error{ErrorCode::invalid_argument,
+                   "option \"" + name + "\" needs a number, not \"" + std::string(text) + "\""};
   }
   bool known = false;
   PONDER_CHECK_OK(set_from_json(options, name, value, &known));

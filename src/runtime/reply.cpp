@@ -7,7 +7,9 @@
 namespace ponder::runtime {
 
 Reply::Reply(Setup setup)
-    : setup_(std::move(setup)), splitter_(setup_.tokenizer, setup_.tags, setup_.starts_inside), matcher_(setup_.stops) {}
+    : setup_(std::move(setup)),
+      splitter_(setup_.tokenizer, setup_.tags, setup_.starts_inside),
+      matcher_(setup_.stops) {}
 
 engine::Decision Reply::on_token(const engine::TokenEvent& event) {
   if (event.end) return {};

@@ -20,9 +20,9 @@ class Reply : public engine::Controller {
  public:
   struct Setup {
     std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
-    std::optional<chat::ThinkingTags> tags;   ///< of a thinking model
-    bool starts_inside = false;               ///< the prompt ends in an open thought
-    std::vector<std::string> stops;           ///< looked for in the answer only: a thought must not end a reply
+    std::optional<chat::ThinkingTags> tags;  ///< of a thinking model
+    bool starts_inside = false;              ///< the prompt ends in an open thought
+    std::vector<std::string> stops;          ///< looked for in the answer only: a thought must not end a reply
     bool logprobs = false;
     std::function<void(ChatDelta)> deliver;
   };

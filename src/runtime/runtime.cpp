@@ -24,7 +24,7 @@ constexpr auto kTick = std::chrono::milliseconds(50);
 struct Job {
   ChatRequest request;
   ChatSink sink;
-  std::shared_ptr<const CancelFlag> cancel;   // shared with the caller, who sets it
+  std::shared_ptr<const CancelFlag> cancel;  // shared with the caller, who sets it
   double submitted = 0;
 };
 
@@ -32,10 +32,10 @@ struct Job {
 struct Resident {
   std::unique_ptr<LoadedModel> model;
   std::string name;
-  int threads = 0;               // it was loaded with (num_thread)
-  int users = 0;                 // requests that hold it
+  int threads = 0;  // it was loaded with (num_thread)
+  int users = 0;    // requests that hold it
   double idle_since = 0;
-  double keep_alive = 300;       // seconds; negative: for ever
+  double keep_alive = 300;  // seconds; negative: for ever
 };
 
 class RuntimeImpl : public Runtime {
@@ -95,7 +95,7 @@ class RuntimeImpl : public Runtime {
   struct Active {
     Resident* resident;
     engine::SequenceId id;
-    std::shared_ptr<const CancelFlag> cancel;   // shared with the caller
+    std::shared_ptr<const CancelFlag> cancel;  // shared with the caller
   };
 
   static void fail(const Job& job, Error error) {
@@ -115,7 +115,8 @@ class RuntimeImpl : public Runtime {
     m.running = status.running;
     m.waiting = status.waiting;
     if (r.keep_alive >= 0) {
-      const double left = r.users > 0 ? r.keep_alive : std::max(0.0, r.idle_since + r.keep_alive - os::monotonic_seconds());
+      const double left =
+          r.users > 0 ? r.keep_alive : std::max(0.0, r.idle_since + r.keep_alive - os::monotonic_seconds());
       m.expires_at = int64_t(std::time(nullptr)) + int64_t(left + 0.5);
     }
     m.numerics_id = info.numerics_id;
@@ -158,7 +159,8 @@ class RuntimeImpl : public Runtime {
     const double now = os::monotonic_seconds();
     for (auto it = residents_.begin(); it != residents_.end();) {
       const auto next = std::next(it);
-      if (it->users == 0 && it->keep_alive >= 0 && now >= it->idle_since + it->keep_alive) gone.splice(gone.end(), residents_, it);
+      if (it->users == 0 && it->keep_alive >= 0 && now >= it->idle_since + it->keep_alive)
+        gone.splice(gone.end(), residents_, it);
       it = next;
     }
     if (gone.empty()) return;
@@ -171,7 +173,9 @@ class RuntimeImpl : public Runtime {
   bool take_job(Job& job) {
     for (auto it = queue_.begin(); it != queue_.end(); ++it) {
       const bool cancelled = it->cancel && *it->cancel;
-      if (!cancelled && !find_resident(it->request) && int(residents_.size()) >= options_.max_loaded_models && !idle_resident()) continue;
+      if (!cancelled && !find_resident(it->request) && int(residents_.size()) >= options_.max_loaded_models &&
+          !idle_resident())
+        continue;
       job = std::move(*it);
       queue_.erase(it);
       return true;
@@ -187,7 +191,9 @@ class RuntimeImpl : public Runtime {
   Resident* find_resident(const ChatRequest& request) {
     const std::string key = key_of(request.model);
     for (auto& r : residents_)
-      if (r.name == key && (!request.options.num_thread || *request.options.num_thread == 0 || *request.options.num_thread == r.threads)) return &r;
+      if (r.name == key &&
+          (!request.options.num_thread || *request.options.num_thread == 0 || *request.options.num_thread == r.threads))
+        return &r;
     return nullptr;
   }
 
@@ -206,7 +212,7 @@ class RuntimeImpl : public Runtime {
     if (idle == nullptr) return false;
     const auto it = std::find_if(residents_.begin(), residents_.end(), [&](const Resident& r) { return &r == idle; });
     gone.splice(gone.end(), residents_, it);
-    return true;   // an idle engine joins at once
+    return true;  // an idle engine joins at once
   }
 
   Result<Resident*> acquire(Job& job, double* load_seconds) {
@@ -225,8 +231,8 @@ class RuntimeImpl : public Runtime {
     const double start = os::monotonic_seconds();
     for (;;) {
       const int wanted = job.request.options.num_ctx.value_or(0);
-      auto model = LoadedModel::load(open, options, wanted, job.sink.on_load ? job.sink.on_load : std::function<void(double)>(),
-                                     job.cancel.get());
+      auto model = LoadedModel::load(
+          open, options, wanted, job.sink.on_load ? job.sink.on_load : std::function<void(double)>(), job.cancel.get());
       if (!model.ok()) {
         if (model.error().code == ErrorCode::out_of_memory && evict_one()) continue;
         return model.error();
@@ -291,25 +297,27 @@ class RuntimeImpl : public Runtime {
     tokenizer::EncodeOptions encode;
     encode.add_bos = request.context.empty();
     std::vector<tokenizer::TokenId> prompt = open.tokenizer->encode(segments, encode);
-    if (!request.context.empty()) {   // a continued conversation begins only once
+    if (!request.context.empty()) {  // a continued conversation begins only once
       if (!prompt.empty() && prompt.front() == open.tokenizer->bos()) prompt.erase(prompt.begin());
       for (const int32_t id : request.context)
         if (id < 0 || id >= open.tokenizer->vocab_size())
-          return Error{ErrorCode::invalid_argument, "context holds " + std::to_string(id) + ", which is no token of this model"};
+          return Error{ErrorCode::invalid_argument,
+                       "context holds " + std::to_string(id) + ", which is no token of this model"};
       prompt.insert(prompt.begin(), request.context.begin(), request.context.end());
     }
     if (prompt.empty()) return Error{ErrorCode::invalid_argument, "the prompt is empty"};
 
     Options options = open.defaults;
     options.merge(request.options);
-    auto result = std::make_shared<ChatResult>();   // shared by the callbacks of one reply
+    auto result = std::make_shared<ChatResult>();  // shared by the callbacks of one reply
     result->load_seconds = load_seconds;
     result->bytes_per_token = r->model->engine().plan().info().bytes_per_token;
     PONDER_TRY(const int context, context_for(*r->model, options, result->warnings));
     if (int(prompt.size()) >= context)
-      return Error{ErrorCode::out_of_range, "the prompt has " + std::to_string(prompt.size()) + " tokens and the context holds " +
-                                                std::to_string(context) + ", answer included; shorten the conversation or raise num_ctx" +
-                                                " (this model and machine: up to " + std::to_string(r->model->context_limit()) + ")"};
+      return Error{ErrorCode::out_of_range,
+                   "the prompt has " + std::to_string(prompt.size()) + " tokens and the context holds " +
+                       std::to_string(context) + ", answer included; shorten the conversation or raise num_ctx" +
+                       " (this model and machine: up to " + std::to_string(r->model->context_limit()) + ")"};
     result->context_length = context;
     result->prompt_tokens = int(prompt.size());
 
@@ -320,7 +328,7 @@ class RuntimeImpl : public Runtime {
     setup.stops = options.stop.value_or(std::vector<std::string>());
     setup.logprobs = request.logprobs;
     setup.deliver = job.sink.on_delta;
-    auto reply = std::make_shared<Reply>(std::move(setup));   // shared with the engine
+    auto reply = std::make_shared<Reply>(std::move(setup));  // shared with the engine
 
     engine::SequenceRequest sequence;
     sequence.prompt = prompt;
@@ -339,8 +347,9 @@ class RuntimeImpl : public Runtime {
     };
     if (job.sink.on_prefill)
       sequence.sink.on_prefill = [f = job.sink.on_prefill](const engine::PrefillProgress& p) { f(p.done, p.total); };
-    auto key = std::make_shared<engine::SequenceId>(0);   // known to the callback once submit returned
-    sequence.sink.on_finish = [this, r, result, reply, submitted, prompt, key, sink = job.sink](const engine::Finished& finished) {
+    auto key = std::make_shared<engine::SequenceId>(0);  // known to the callback once submit returned
+    sequence.sink.on_finish = [this, r, result, reply, submitted, prompt, key,
+                               sink = job.sink](const engine::Finished& finished) {
       reply->on_finish(finished.reason);
       result->done_reason = finished.reason;
       result->cached_tokens = finished.stats.cached_tokens;
@@ -378,11 +387,13 @@ class RuntimeImpl : public Runtime {
     if (wanted <= 0) return model.default_context();
     const int trained = int(std::min<uint64_t>(model.open().stored.details.context_length, 1u << 30));
     if (trained > 0 && wanted > trained) {
-      warnings.push_back("num_ctx " + std::to_string(wanted) + " is more than the model was made for; using " + std::to_string(trained));
+      warnings.push_back("num_ctx " + std::to_string(wanted) + " is more than the model was made for; using " +
+                         std::to_string(trained));
       return std::min(trained, model.context_limit());
     }
     if (wanted > model.context_limit())
-      return Error{ErrorCode::out_of_memory, "num_ctx " + std::to_string(wanted) + " does not fit: with this model loaded there is memory for " +
+      return Error{ErrorCode::out_of_memory, "num_ctx " + std::to_string(wanted) +
+                                                 " does not fit: with this model loaded there is memory for " +
                                                  std::to_string(model.context_limit()) + " tokens"};
     return wanted;
   }
@@ -399,7 +410,7 @@ class RuntimeImpl : public Runtime {
     p.frequency_penalty = o.frequency_penalty.value_or(p.frequency_penalty);
     p.logit_bias = o.logit_bias;
     const int64_t seed = o.seed.value_or(-1);
-    p.seed = seed >= 0 ? uint64_t(seed) : os::random_u64() >> 1;   // printable as a signed number
+    p.seed = seed >= 0 ? uint64_t(seed) : os::random_u64() >> 1;  // printable as a signed number
     return p;
   }
 
@@ -408,11 +419,11 @@ class RuntimeImpl : public Runtime {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> queue_;
-  std::list<Resident> residents_;   // stable addresses: callbacks point at them
+  std::list<Resident> residents_;  // stable addresses: callbacks point at them
   std::vector<Active> active_;
   bool quit_ = false;
   std::atomic<bool> stopping_{false};
-  std::thread control_;             // last: starts when everything above is there
+  std::thread control_;  // last: starts when everything above is there
 };
 
 }  // namespace

@@ -14,8 +14,9 @@ using nlohmann::json;
 
 TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
   std::vector<std::string> warnings;
-  auto o = options_from_json(json::parse(R"({"temperature":0.5,"top_k":7.0,"seed":-1,"stop":"x","num_gpu":3,"nonsense":1,"min_p":null})"),
-                             &warnings);
+  auto o = options_from_json(
+      json::parse(R"({"temperature":0.5,"top_k":7.0,"seed":-1,"stop":"x","num_gpu":3,"nonsense":1,"min_p":null})"),
+      &warnings);
   ASSERT_TRUE(o.ok());
   EXPECT_EQ(*o->temperature, 0.5f);
   EXPECT_EQ(*o->top_k, 7);
@@ -24,11 +25,12 @@ TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
   ASSERT_EQ(warnings.size(), 1u);
   EXPECT_NE(warnings[0].find("nonsense"), std::string::npos);
 
-  for (const char* bad : {R"({"temperature":"warm"})", R"({"temperature":-1})", R"({"temperature":1e400})", R"({"top_k":1.5})",
-                          R"({"top_k":99999999999})", R"({"num_ctx":-5})", R"({"stop":[1]})", R"({"top_p":2})",
-                          R"({"logit_bias":{"a":1}})", R"({"seed":1e30})", R"([1])", R"({"num_predict":18446744073709551615})"}) {
+  for (const char* bad :
+       {R"({"temperature":"warm"})", R"({"temperature":-1})", R"({"temperature":1e400})", R"({"top_k":1.5})",
+        R"({"top_k":99999999999})", R"({"num_ctx":-5})", R"({"stop":[1]})", R"({"top_p":2})",
+        R"({"logit_bias":{"a":1}})", R"({"seed":1e30})", R"([1])", R"({"num_predict":18446744073709551615})"}) {
     const json j = json::parse(bad, nullptr, false);
-    if (j.is_discarded()) continue;   // 1e400 is not a number for this parser
+    if (j.is_discarded()) continue;  // 1e400 is not a number for this parser
     auto r = options_from_json(j, nullptr);
     ASSERT_FALSE(r.ok()) << bad;
     EXPECT_EQ(r.error().code, ErrorCode::invalid_argument);
@@ -114,7 +116,8 @@ TEST(Wire, TimesAndKeepAlive) {
   EXPECT_EQ(wire::parse_keep_alive("1h30m").value(), 5400);
   EXPECT_EQ(wire::parse_keep_alive("500ms").value(), 0.5);
   EXPECT_EQ(wire::parse_keep_alive("-1").value(), -1);
-  for (const char* bad : {"\"\"", "\"soon\"", "\"5x\"", "[]", "\"1h-5m\""}) EXPECT_FALSE(wire::parse_keep_alive(json::parse(bad)).ok()) << bad;
+  for (const char* bad : {"\"\"", "\"soon\"", "\"5x\"", "[]", "\"1h-5m\""})
+    EXPECT_FALSE(wire::parse_keep_alive(json::parse(bad)).ok()) << bad;
 }
 
 }  // namespace

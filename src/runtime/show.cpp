@@ -16,7 +16,7 @@ json to_json(const gguf::Value& value, bool verbose) {
         if constexpr (std::is_same_v<T, std::string_view>) {
           return utf8::sanitize(v);
         } else if constexpr (std::is_same_v<T, gguf::ArrayView>) {
-          if (!verbose && v.size() > 16) return nullptr;   // as Ollama: long arrays only with verbose
+          if (!verbose && v.size() > 16) return nullptr;  // as Ollama: long arrays only with verbose
           json list = json::array();
           for (uint64_t i = 0; i < v.size(); ++i) {
             if (auto s = v.string_at(i)) {
@@ -52,7 +52,8 @@ std::string parameters_text(const Options& options) {
 }
 
 std::string modelfile_text(const ShowResult& show) {
-  std::string text = "# Modelfile written by \"ponder show\"\nFROM " + (show.path.empty() ? show.info.name.display() : show.path) + "\n";
+  std::string text = "# Modelfile written by \"ponder show\"\nFROM " +
+                     (show.path.empty() ? show.info.name.display() : show.path) + "\n";
   if (!show.system.empty()) text += "SYSTEM \"\"\"" + show.system + "\"\"\"\n";
   size_t at = 0;
   while (at < show.parameters.size()) {
@@ -90,7 +91,8 @@ Result<ShowResult> describe_model(const OpenModel& model, bool verbose) {
   json tensors = json::array();
   for (const auto& t : model.file->tensors()) {
     n += t.n_elements();
-    if (verbose) tensors.push_back({{"name", utf8::sanitize(t.name)}, {"type", quant::type_name(t.type)}, {"shape", t.shape}});
+    if (verbose)
+      tensors.push_back({{"name", utf8::sanitize(t.name)}, {"type", quant::type_name(t.type)}, {"shape", t.shape}});
   }
   info["general.parameter_count"] = n;
   show.model_info_json = info.dump();

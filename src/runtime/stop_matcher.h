@@ -21,7 +21,7 @@ class StopMatcher {
   bool active() const { return !stops_.empty(); }
 
  private:
-  std::vector<std::string> stops_;   // none empty
+  std::vector<std::string> stops_;  // none empty
   std::string held_;
   bool hit_ = false;
 };

@@ -21,7 +21,7 @@ namespace ponder::runtime {
 struct Options {
   std::optional<float> temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
   std::optional<int> top_k, repeat_last_n, num_predict, num_ctx, num_thread;
-  std::optional<int64_t> seed;                    ///< negative: a fresh one for each request
+  std::optional<int64_t> seed;  ///< negative: a fresh one for each request
   std::optional<std::vector<std::string>> stop;
   std::vector<std::pair<int32_t, float>> logit_bias;
 
@@ -39,17 +39,17 @@ nlohmann::json to_json(const Options& options);
 std::vector<std::string> option_names();
 
 struct ChatRequest {
-  std::string model;                          ///< a name of the store, or the path of a GGUF file (local clients only)
-  std::vector<chat::Message> messages;        ///< empty and no raw prompt: only load the model
-  std::string tools_json;                     ///< JSON array, or empty
-  std::optional<std::string> raw_prompt;      ///< instead of messages: this text as it is, control tokens parsed
-  std::vector<int32_t> context;               ///< generate's deprecated field: token ids that come before the prompt
-  std::optional<bool> think;                  ///< unset: on where the model can
+  std::string model;                      ///< a name of the store, or the path of a GGUF file (local clients only)
+  std::vector<chat::Message> messages;    ///< empty and no raw prompt: only load the model
+  std::string tools_json;                 ///< JSON array, or empty
+  std::optional<std::string> raw_prompt;  ///< instead of messages: this text as it is, control tokens parsed
+  std::vector<int32_t> context;           ///< generate's deprecated field: token ids that come before the prompt
+  std::optional<bool> think;              ///< unset: on where the model can
   Options options;
-  std::optional<double> keep_alive;           ///< seconds; negative: for ever; unset: the default
+  std::optional<double> keep_alive;  ///< seconds; negative: for ever; unset: the default
   bool logprobs = false;
-  int top_logprobs = 0;                       ///< 0..20
-  std::string client;                         ///< whose prefix cache; callers of one machine share ""
+  int top_logprobs = 0;  ///< 0..20
+  std::string client;    ///< whose prefix cache; callers of one machine share ""
 };
 
 /// One token's log-probability, with the text it stands for.
@@ -66,23 +66,23 @@ struct TokenLogprob {
 /// A piece of the reply. Text is whole UTF-8 characters; stop strings never appear in it.
 struct ChatDelta {
   std::string thinking, content;
-  std::vector<TokenLogprob> logprobs;         ///< of the tokens whose text is in this piece, if asked for
+  std::vector<TokenLogprob> logprobs;  ///< of the tokens whose text is in this piece, if asked for
 };
 
 struct ChatResult {
-  std::string done_reason;                    ///< "stop", "length", "context", "cancelled", "load", "unload"
+  std::string done_reason;  ///< "stop", "length", "context", "cancelled", "load", "unload"
   double total_seconds = 0, load_seconds = 0;
   double prompt_seconds = 0, decode_seconds = 0;
-  double first_token_seconds = 0;             ///< from the request to the first token (TTFT)
+  double first_token_seconds = 0;  ///< from the request to the first token (TTFT)
   int prompt_tokens = 0, cached_tokens = 0;
-  int thinking_tokens = 0, answer_tokens = 0; ///< of the model, tags and the end token not counted
-  int output_tokens = 0;                      ///< all drawn tokens
-  int context_length = 0;                     ///< limit this sequence had
-  uint64_t seed = 0;                          ///< that was used
-  std::vector<int32_t> context;               ///< prompt and reply as token ids
-  std::vector<std::string> warnings;          ///< for the person: options ignored, context lowered, ...
-  uint64_t memory_bytes = 0;                  ///< of the loaded model: weights, KV in use, scratch
-  uint64_t bytes_per_token = 0;               ///< read by one decoded token (weights), for GB/s
+  int thinking_tokens = 0, answer_tokens = 0;  ///< of the model, tags and the end token not counted
+  int output_tokens = 0;                       ///< all drawn tokens
+  int context_length = 0;                      ///< limit this sequence had
+  uint64_t seed = 0;                           ///< that was used
+  std::vector<int32_t> context;                ///< prompt and reply as token ids
+  std::vector<std::string> warnings;           ///< for the person: options ignored, context lowered, ...
+  uint64_t memory_bytes = 0;                   ///< of the loaded model: weights, KV in use, scratch
+  uint64_t bytes_per_token = 0;                ///< read by one decoded token (weights), for GB/s
 };
 
 /// Called from threads of the runtime; must be quick. Exactly one of on_done and on_error comes last.
@@ -98,9 +98,9 @@ struct ChatSink {
 struct RunningModel {
   std::string name, digest;
   store::Details details;
-  uint64_t size = 0;             ///< bytes in memory (weights, KV in use, scratch)
+  uint64_t size = 0;  ///< bytes in memory (weights, KV in use, scratch)
   uint64_t size_vram = 0;
-  std::string processor;         ///< "100% CPU"
+  std::string processor;  ///< "100% CPU"
   int context_length = 0;
   int running = 0, waiting = 0;  ///< sequences
   int64_t expires_at = 0;        ///< seconds since 1970; 0: never
@@ -110,12 +110,12 @@ struct RunningModel {
 /// Everything `show` prints.
 struct ShowResult {
   store::ModelInfo info;
-  std::string path;              ///< of the GGUF file; empty when built in
+  std::string path;  ///< of the GGUF file; empty when built in
   std::string modelfile, parameters, template_text, system, license;
-  std::string template_source;   ///< "file", "built-in chatml", ...
+  std::string template_source;  ///< "file", "built-in chatml", ...
   std::vector<std::string> capabilities;
-  std::string model_info_json;   ///< object: GGUF metadata; long arrays only with `verbose`
-  std::string tensors_json;      ///< array of {name, type, shape}, with `verbose`
+  std::string model_info_json;     ///< object: GGUF metadata; long arrays only with `verbose`
+  std::string tensors_json;        ///< array of {name, type, shape}, with `verbose`
   std::vector<std::string> notes;  ///< for the person: what the model is distilled from, defaults used, ...
 };
 

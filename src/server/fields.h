@@ -28,7 +28,8 @@ inline Error wrong_field(const char* name, const char* expected, const nlohmann:
           std::string("\"") + name + "\" must be " + expected + ", not " + found.type_name()};
 }
 
-inline Result<std::string> string_field(const nlohmann::ordered_json& body, const char* name, std::string fallback = {}) {
+inline Result<std::string> string_field(const nlohmann::ordered_json& body, const char* name,
+                                        std::string fallback = {}) {
   const auto* v = field(body, name);
   if (v == nullptr) return fallback;
   if (!v->is_string()) return wrong_field(name, "a string", *v);

@@ -62,8 +62,7 @@ std::optional<AddedTokens::Match> AddedTokens::find(std::string_view text, size_
     if (node < 0) continue;
     while (range != template_ranges.end() && range->end <= begin) ++range;
     // Control tokens that begin here must end by this place.
-    const size_t control_end =
-        range != template_ranges.end() && range->begin <= begin ? range->end : begin;
+    const size_t control_end = range != template_ranges.end() && range->begin <= begin ? range->end : begin;
     std::optional<Match> longest;
     for (size_t end = begin + 1;; ++end) {
       const Node& n = nodes_[node];

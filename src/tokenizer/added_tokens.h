@@ -31,8 +31,7 @@ class AddedTokens {
   };
   /// The first match at or after `from`. `template_ranges`: sorted, apart from one another
   /// (adjacent ranges joined); control tokens must lie inside one of them.
-  std::optional<Match> find(std::string_view text, size_t from,
-                            std::span<const Range> template_ranges) const;
+  std::optional<Match> find(std::string_view text, size_t from, std::span<const Range> template_ranges) const;
 
  private:
   // A trie; the children of a node are a linked list, except those of the root, which are a table.

@@ -29,9 +29,8 @@ Result<Bpe> Bpe::load(const gguf::File& file, const Vocabulary& vocabulary, bool
     // one, but a vocabulary with raw text may begin a piece with it.
     const size_t space = line.find(' ', 1);
     const auto malformed = [&](const std::string& why) {
-      return Error{ErrorCode::invalid_file, std::string(kMerges) + ": entry " + std::to_string(i) +
-                                                " (\"" + std::string(line.substr(0, 80)) + "\") " +
-                                                why};
+      return Error{ErrorCode::invalid_file, std::string(kMerges) + ": entry " + std::to_string(i) + " (\"" +
+                                                std::string(line.substr(0, 80)) + "\") " + why};
     };
     if (space == std::string_view::npos || space + 1 == line.size()) {
       return malformed("is not two pieces with a space between them");
@@ -47,15 +46,13 @@ Result<Bpe> Bpe::load(const gguf::File& file, const Vocabulary& vocabulary, bool
     bpe.whole_.reserve(size_t(vocabulary.size()));
     const auto bytes_of = [&](TokenId id) { return vocabulary.bytes(id); };
     for (TokenId id = 0; id < vocabulary.size(); ++id) {
-      if (vocabulary.kind(id) == TokenKind::normal)
-        bpe.whole_.insert(vocabulary.bytes(id), id, bytes_of);
+      if (vocabulary.kind(id) == TokenKind::normal) bpe.whole_.insert(vocabulary.bytes(id), id, bytes_of);
     }
   }
   return bpe;
 }
 
-void Bpe::encode(std::string_view piece, const Vocabulary& vocabulary,
-                 std::vector<TokenId>& out) const {
+void Bpe::encode(std::string_view piece, const Vocabulary& vocabulary, std::vector<TokenId>& out) const {
   if (ignore_merges_) {
     const TokenId id = whole_.find(piece, [&](TokenId i) { return vocabulary.bytes(i); });
     if (id >= 0) {

@@ -24,8 +24,7 @@ class Bpe {
   /// Appends the tokens of `piece` (raw bytes). Bytes without a token in the vocabulary are
   /// dropped, as the `tokenizers` library and llama.cpp do; published vocabularies lack at most
   /// bytes that no assigned character uses.
-  void encode(std::string_view piece, const Vocabulary& vocabulary,
-              std::vector<TokenId>& out) const;
+  void encode(std::string_view piece, const Vocabulary& vocabulary, std::vector<TokenId>& out) const;
 
   /// The two ways encode() may take; public so that a test can hold them against each other.
   /// Both merge in place and return how many symbols are left.

@@ -9,8 +9,7 @@ namespace {
 constexpr int kHighest = 0x143;  // 0x100 + 67, the last of the moved bytes
 
 bool stands_for_itself(int byte) {
-  return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) ||
-         (byte >= 0xae && byte <= 0xff);
+  return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff);
 }
 
 struct Alphabet {

@@ -22,8 +22,7 @@ class ByteLevelTokenizer::PieceCache {
     if (text_size >= 512) entries_.resize(std::bit_ceil(std::min<size_t>(text_size / 16, 8192)));
   }
 
-  void encode(std::string_view piece, const Bpe& bpe, const Vocabulary& vocabulary,
-              std::vector<TokenId>& out) {
+  void encode(std::string_view piece, const Bpe& bpe, const Vocabulary& vocabulary, std::vector<TokenId>& out) {
     if (entries_.empty() || piece.size() > 64) return bpe.encode(piece, vocabulary, out);
     Entry& e = entries_[hash_bytes(piece) & (entries_.size() - 1)];
     const size_t begin = out.size();
@@ -50,8 +49,7 @@ class ByteLevelTokenizer::PieceCache {
   std::deque<std::string> kept_;
 };
 
-ByteLevelTokenizer::ByteLevelTokenizer(Vocabulary vocabulary, Bpe bpe, Splitter splitter,
-                                       const PreTokenizerSpec& spec)
+ByteLevelTokenizer::ByteLevelTokenizer(Vocabulary vocabulary, Bpe bpe, Splitter splitter, const PreTokenizerSpec& spec)
     : vocabulary_(std::move(vocabulary)),
       bpe_(std::move(bpe)),
       added_(vocabulary_),
@@ -75,8 +73,7 @@ Result<std::shared_ptr<const Tokenizer>> ByteLevelTokenizer::load(const gguf::Fi
       known.append(known.empty() ? "" : ", ").append(n);
     }
     return Error{ErrorCode::unsupported, std::string(kPre) + ": unknown pre-tokenizer \"" +
-                                             std::string(name.substr(0, 80)) +
-                                             "\"; known: " + known};
+                                             std::string(name.substr(0, 80)) + "\"; known: " + known};
   }
   PONDER_TRY(Vocabulary vocabulary, Vocabulary::load(file));
   PONDER_TRY(Bpe bpe, Bpe::load(file, vocabulary, spec->ignore_merges));
@@ -89,8 +86,7 @@ Result<std::shared_ptr<const Tokenizer>> ByteLevelTokenizer::load(const gguf::Fi
   return std::shared_ptr<const Tokenizer>(std::move(t));
 }
 
-std::vector<TokenId> ByteLevelTokenizer::encode(std::span<const Segment> segments,
-                                                const EncodeOptions& options) const {
+std::vector<TokenId> ByteLevelTokenizer::encode(std::span<const Segment> segments, const EncodeOptions& options) const {
   std::string joined;
   std::string_view text;
   std::vector<Range> template_ranges;
@@ -130,8 +126,7 @@ std::vector<TokenId> ByteLevelTokenizer::encode(std::span<const Segment> segment
   return out;
 }
 
-void ByteLevelTokenizer::encode_plain(std::string_view run, PieceCache& cache,
-                                      std::vector<TokenId>& out) const {
+void ByteLevelTokenizer::encode_plain(std::string_view run, PieceCache& cache, std::vector<TokenId>& out) const {
   while (!run.empty()) {
     // The longest prefix that is valid UTF-8, then whatever is not.
     size_t valid = 0;

@@ -22,26 +22,20 @@ class ByteLevelTokenizer final : public Tokenizer {
   static Result<std::shared_ptr<const Tokenizer>> load(const gguf::File& file);
 
   using Tokenizer::encode;
-  std::vector<TokenId> encode(std::span<const Segment> segments,
-                              const EncodeOptions& options) const override;
+  std::vector<TokenId> encode(std::span<const Segment> segments, const EncodeOptions& options) const override;
   std::string_view piece(TokenId id, bool render_control) const override;
   int vocab_size() const override { return vocabulary_.size(); }
   TokenKind kind(TokenId id) const override;
-  std::optional<TokenId> find(std::string_view text) const override {
-    return vocabulary_.find(text);
-  }
+  std::optional<TokenId> find(std::string_view text) const override { return vocabulary_.find(text); }
   std::optional<TokenId> bos() const override { return vocabulary_.bos; }
   std::optional<TokenId> eos() const override { return vocabulary_.eos; }
   bool add_bos() const override { return add_bos_; }
   bool add_eos() const override { return add_eos_; }
-  std::span<const TokenId> end_of_generation() const override {
-    return vocabulary_.end_of_generation;
-  }
+  std::span<const TokenId> end_of_generation() const override { return vocabulary_.end_of_generation; }
   std::string_view pre_tokenizer() const override { return pre_tokenizer_; }
 
  private:
-  ByteLevelTokenizer(Vocabulary vocabulary, Bpe bpe, Splitter splitter,
-                     const PreTokenizerSpec& spec);
+  ByteLevelTokenizer(Vocabulary vocabulary, Bpe bpe, Splitter splitter, const PreTokenizerSpec& spec);
   class PieceCache;
   void encode_plain(std::string_view run, PieceCache& cache, std::vector<TokenId>& out) const;
 

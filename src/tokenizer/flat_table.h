@@ -107,9 +107,7 @@ class PairTable {
 
  private:
   static constexpr uint64_t kEmpty = UINT64_MAX;  // ids are not negative, so no pair has this value
-  static uint64_t key(int32_t left, int32_t right) {
-    return uint64_t(uint32_t(left)) << 32 | uint32_t(right);
-  }
+  static uint64_t key(int32_t left, int32_t right) { return uint64_t(uint32_t(left)) << 32 | uint32_t(right); }
   size_t mask() const { return slots_.size() - 1; }
   std::vector<Merge> slots_{1};
 };

@@ -59,8 +59,7 @@ std::string with_unicode_spaces(std::string_view pattern) {
 }
 
 struct MatchData {
-  MatchData()
-      : data(pcre2_match_data_create(1, nullptr)), context(pcre2_match_context_create(nullptr)) {
+  MatchData() : data(pcre2_match_data_create(1, nullptr)), context(pcre2_match_context_create(nullptr)) {
     if (context != nullptr) {
       pcre2_set_match_limit(context, UINT32_MAX);
       pcre2_set_depth_limit(context, UINT32_MAX);
@@ -103,17 +102,15 @@ struct Splitter::Pattern {
   std::unique_ptr<pcre2_code, Free> code;
 
   /// The next match in text at or after `from`, never empty; false if there is none.
-  bool next(std::string_view text, size_t from, const MatchData& match, size_t& begin,
-            size_t& end) const {
+  bool next(std::string_view text, size_t from, const MatchData& match, size_t& begin, size_t& end) const {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
     while (from < text.size()) {
       int rc = PCRE2_ERROR_NOMEMORY;
       if (match.data != nullptr) {
-        rc = pcre2_match(code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK, match.data,
-                         match.context);
+        rc = pcre2_match(code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK, match.data, match.context);
         if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
-          rc = pcre2_match(code.get(), subject, text.size(), from,
-                           PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match.data, match.context);
+          rc = pcre2_match(code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, match.data,
+                           match.context);
         }
       }
       if (rc == PCRE2_ERROR_NOMATCH) return false;
@@ -145,15 +142,13 @@ Result<Splitter> Splitter::compile(const PreTokenizerSpec& spec, bool use_jit) {
     const std::string pattern = with_unicode_spaces(source);
     int error = 0;
     PCRE2_SIZE at = 0;
-    pcre2_code* code =
-        pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr);
+    pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                     PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &at, nullptr);
     if (code == nullptr) {
       PCRE2_UCHAR text[160] = {};
       pcre2_get_error_message(error, text, sizeof text);
-      return Error{ErrorCode::internal, "pre-tokenizer " + std::string(spec.names.front()) +
-                                            ": pattern \"" + pattern + "\" does not compile at " +
-                                            std::to_string(at) + ": " +
+      return Error{ErrorCode::internal, "pre-tokenizer " + std::string(spec.names.front()) + ": pattern \"" + pattern +
+                                            "\" does not compile at " + std::to_string(at) + ": " +
                                             reinterpret_cast<const char*>(text)};
     }
     if (use_jit) pcre2_jit_compile(code, PCRE2_JIT_COMPLETE);  // without it, pcre2_match interprets

@@ -20,8 +20,7 @@ namespace ponder::tokenizer::test {
 inline std::string cache_file(const std::string& name) {
   const char* folder = std::getenv("PONDER_MODEL_CACHE");
   const char* home = std::getenv("HOME");
-  return (folder != nullptr ? std::string(folder)
-                            : std::string(home != nullptr ? home : "") + "/.cache/ponder-tests") +
+  return (folder != nullptr ? std::string(folder) : std::string(home != nullptr ? home : "") + "/.cache/ponder-tests") +
          "/" + name;
 }
 
@@ -39,8 +38,7 @@ inline std::string read_file(const std::string& path) {
 inline std::shared_ptr<const Tokenizer> load(const std::string& path) {
   auto file = gguf::File::open(path, {.metadata_only = true});
   if (!file) {
-    ADD_FAILURE() << file.error().message
-                  << "\n(run `make test-models` to fetch the model files of the tests)";
+    ADD_FAILURE() << file.error().message << "\n(run `make test-models` to fetch the model files of the tests)";
     return nullptr;
   }
   auto tokenizer = Tokenizer::load(**file);
@@ -51,9 +49,7 @@ inline std::shared_ptr<const Tokenizer> load(const std::string& path) {
   return *tokenizer;
 }
 
-inline std::shared_ptr<const Tokenizer> load_tiny() {
-  return load(golden_file("ponder-tiny-vocabulary.gguf"));
-}
+inline std::shared_ptr<const Tokenizer> load_tiny() { return load(golden_file("ponder-tiny-vocabulary.gguf")); }
 
 /// A vocabulary to be changed by a test: 256 bytes, "he", "ll", "hell", "hello" and a few added
 /// tokens.
@@ -86,8 +82,7 @@ struct MiniVocabulary {
     w.add_string("general.architecture", "llama").add_string("tokenizer.ggml.model", model);
     if (!pre.empty()) w.add_string("tokenizer.ggml.pre", pre);
     w.add_strings("tokenizer.ggml.tokens", tokens).add_i32s("tokenizer.ggml.token_type", kinds);
-    w.add_strings("tokenizer.ggml.merges", merges)
-        .add_bool("tokenizer.ggml.add_bos_token", add_bos);
+    w.add_strings("tokenizer.ggml.merges", merges).add_bool("tokenizer.ggml.add_bos_token", add_bos);
     for (const auto& [name, id] : ids) w.add_u32("tokenizer.ggml." + name + "_token_id", id);
     return w;
   }
@@ -96,8 +91,7 @@ struct MiniVocabulary {
 
   static Result<std::shared_ptr<const Tokenizer>> load_bytes(std::string bytes) {
     const auto keep = std::make_shared<const std::string>(std::move(bytes));
-    auto file = gguf::File::parse({reinterpret_cast<const uint8_t*>(keep->data()), keep->size()},
-                                  keep, "mini.gguf");
+    auto file = gguf::File::parse({reinterpret_cast<const uint8_t*>(keep->data()), keep->size()}, keep, "mini.gguf");
     if (!file) return file.error();
     return Tokenizer::load(**file);
   }

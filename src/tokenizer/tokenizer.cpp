@@ -27,8 +27,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::load(const gguf::File& file)
   return loaded;
 }
 
-std::vector<TokenId> Tokenizer::encode(std::string_view text, bool from_template,
-                                       const EncodeOptions& options) const {
+std::vector<TokenId> Tokenizer::encode(std::string_view text, bool from_template, const EncodeOptions& options) const {
   const Segment segment{std::string(text), from_template};
   return encode(std::span(&segment, 1), options);
 }

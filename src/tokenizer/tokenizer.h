@@ -30,8 +30,8 @@ struct Segment {
 };
 
 struct EncodeOptions {
-  bool parse_control = true;   ///< false (`--no-special`): kind-3 tokens are text everywhere
-  bool add_bos = false;        ///< put BOS in front if the model asks for it (add_bos_token) and the text has none yet
+  bool parse_control = true;  ///< false (`--no-special`): kind-3 tokens are text everywhere
+  bool add_bos = false;       ///< put BOS in front if the model asks for it (add_bos_token) and the text has none yet
 };
 
 class Tokenizer {
@@ -63,7 +63,7 @@ class Tokenizer {
   virtual std::span<const TokenId> end_of_generation() const = 0;
   bool is_end_of_generation(TokenId id) const;
 
-  virtual std::string_view pre_tokenizer() const = 0;   ///< tokenizer.ggml.pre
+  virtual std::string_view pre_tokenizer() const = 0;  ///< tokenizer.ggml.pre
 };
 
 /// Turns a stream of tokens into text that never ends inside a character: incomplete bytes are held until the next
@@ -77,7 +77,7 @@ class StreamDecoder {
   std::string finish();
 
  private:
-  std::shared_ptr<const Tokenizer> tokenizer_;   // shared with the loaded model
+  std::shared_ptr<const Tokenizer> tokenizer_;  // shared with the loaded model
   bool render_control_;
   std::string held_;
 };

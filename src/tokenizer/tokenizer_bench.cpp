@@ -16,8 +16,7 @@ constexpr size_t kSize = 1 << 20;
 std::string cache_file(const std::string& name) {
   const char* folder = std::getenv("PONDER_MODEL_CACHE");
   const char* home = std::getenv("HOME");
-  return (folder != nullptr ? std::string(folder)
-                            : std::string(home != nullptr ? home : "") + "/.cache/ponder-tests") +
+  return (folder != nullptr ? std::string(folder) : std::string(home != nullptr ? home : "") + "/.cache/ponder-tests") +
          "/" + name;
 }
 
@@ -53,8 +52,7 @@ std::string text_of(int kind) {
     case 0:
       return prose();
     case 1:
-      return repeated(
-          "for (int i = 0; i < count; ++i) {\n    total += values[i] * 17; // sum\n}\n");
+      return repeated("for (int i = 0; i < count; ++i) {\n    total += values[i] * 17; // sum\n}\n");
     case 2:
       return repeated("我们先思考这个问题，然后给出答案：人工智能的推理模型需要耐心。");
     case 3:
@@ -71,9 +69,8 @@ std::string text_of(int kind) {
       return repeated("<");
   }
 }
-constexpr const char* kNames[] = {"prose",           "code",   "Chinese", "tags",
-                                  "combining marks", "spaces", "letters", "broken UTF-8",
-                                  "less-than signs"};
+constexpr const char* kNames[] = {"prose",  "code",    "Chinese",      "tags",           "combining marks",
+                                  "spaces", "letters", "broken UTF-8", "less-than signs"};
 
 std::shared_ptr<const Tokenizer> load(benchmark::State& state, const char* name) {
   auto file = gguf::File::open(cache_file(name), {.metadata_only = true});
@@ -85,13 +82,11 @@ std::shared_ptr<const Tokenizer> load(benchmark::State& state, const char* name)
 }
 
 void BM_Load(benchmark::State& state) {
-  constexpr const char* kFiles[] = {"r1-7b-head.gguf", "smollm2.gguf",
-                                    "llama.cpp-models/ggml-vocab-llama-bpe.gguf"};
+  constexpr const char* kFiles[] = {"r1-7b-head.gguf", "smollm2.gguf", "llama.cpp-models/ggml-vocab-llama-bpe.gguf"};
   const std::string path = cache_file(kFiles[state.range(0)]);
   for (auto _ : state) {
     auto file = gguf::File::open(path, {.metadata_only = true});
-    if (!file)
-      return state.SkipWithError((file.error().message + " (run `make test-models`)").c_str());
+    if (!file) return state.SkipWithError((file.error().message + " (run `make test-models`)").c_str());
     benchmark::DoNotOptimize(Tokenizer::load(**file));
   }
   state.SetLabel(kFiles[state.range(0)]);
@@ -116,8 +111,7 @@ BENCHMARK(BM_Encode)->DenseRange(0, 8)->Unit(benchmark::kMillisecond);
 void BM_EncodeShort(benchmark::State& state) {
   const auto t = load(state, "r1-7b-head.gguf");
   if (!t) return;
-  const std::vector<Segment> segments{
-      {"<｜User｜>", true}, {"What is 17 * 23?", false}, {"<｜Assistant｜>", true}};
+  const std::vector<Segment> segments{{"<｜User｜>", true}, {"What is 17 * 23?", false}, {"<｜Assistant｜>", true}};
   for (auto _ : state) benchmark::DoNotOptimize(t->encode(segments));
 }
 BENCHMARK(BM_EncodeShort);

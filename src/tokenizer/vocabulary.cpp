@@ -17,24 +17,9 @@ constexpr uint64_t kMaxTextBytes = 1u << 30;  // of all tokens together
 // of several (Qwen: <|im_end|> and <|endoftext|>; Llama 3: <|eot_id|>, <|eom_id|>, <|end_of_text|>;
 // gpt-oss: <|return|>, ...).
 constexpr std::string_view kEndOfTurn[] = {
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end_of_text|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|EOT|>",
-    "<EOT>",
-    "<end_of_turn>",
-    "<end_of_utterance>",
-    "</s>",
-    "<eos>",
-    "[EOS]",
-    "[EOT]",
-    "<|END_OF_TURN_TOKEN|>",
-    "<｜end▁of▁sentence｜>",
+    "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",       "<|end|>",
+    "<|return|>",    "<|call|>",   "<|EOT|>",    "<EOT>",      "<end_of_turn>",         "<end_of_utterance>",
+    "</s>",          "<eos>",      "[EOS]",      "[EOT]",      "<|END_OF_TURN_TOKEN|>", "<｜end▁of▁sentence｜>",
 };
 
 Error bad(std::string_view key, const std::string& what) {
@@ -51,20 +36,17 @@ Result<Vocabulary> Vocabulary::load(const gguf::File& file) {
 }
 
 Result<void> Vocabulary::load_tokens(const gguf::File& file) {
-  constexpr std::string_view kTokens = "tokenizer.ggml.tokens",
-                             kTypes = "tokenizer.ggml.token_type";
+  constexpr std::string_view kTokens = "tokenizer.ggml.tokens", kTypes = "tokenizer.ggml.token_type";
   PONDER_TRY(const gguf::ArrayView* tokens, file.require_array(kTokens, gguf::ValueType::string));
   const uint64_t n = tokens->size();
   if (n == 0 || n > kMaxTokens) {
-    return bad(kTokens, "has " + std::to_string(n) + " entries; a vocabulary has 1 to " +
-                            std::to_string(kMaxTokens));
+    return bad(kTokens, "has " + std::to_string(n) + " entries; a vocabulary has 1 to " + std::to_string(kMaxTokens));
   }
   const gguf::ArrayView* types = nullptr;  // absent: all tokens are normal
   if (file.find(kTypes) != nullptr) {
     types = file.get_array(kTypes);
     if (types == nullptr || types->size() != n) {
-      return bad(kTypes, "must be an array with one number for each of the " + std::to_string(n) +
-                             " tokens");
+      return bad(kTypes, "must be an array with one number for each of the " + std::to_string(n) + " tokens");
     }
   }
 
@@ -144,8 +126,7 @@ Result<void> Vocabulary::load_special_ids(const gguf::File& file) {
     }
   }
   std::sort(end_of_generation.begin(), end_of_generation.end());
-  end_of_generation.erase(std::unique(end_of_generation.begin(), end_of_generation.end()),
-                          end_of_generation.end());
+  end_of_generation.erase(std::unique(end_of_generation.begin(), end_of_generation.end()), end_of_generation.end());
   return {};
 }
 

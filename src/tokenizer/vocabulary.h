@@ -49,8 +49,7 @@ class Vocabulary {
   std::vector<TokenId> end_of_generation;
 
  private:
-  static std::string_view view(const std::string& arena, const std::vector<uint32_t>& ends,
-                               TokenId id) {
+  static std::string_view view(const std::string& arena, const std::vector<uint32_t>& ends, TokenId id) {
     const uint32_t begin = id == 0 ? 0 : ends[size_t(id) - 1];
     return std::string_view(arena).substr(begin, ends[size_t(id)] - begin);
   }

@@ -50,8 +50,7 @@ uint64_t touch(const ponder::gguf::File& file) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   volatile uint64_t sink = 0;
   for (const bool metadata_only : {false, true}) {
-    auto file =
-        ponder::gguf::File::parse({data, size}, nullptr, "fuzz", {.metadata_only = metadata_only});
+    auto file = ponder::gguf::File::parse({data, size}, nullptr, "fuzz", {.metadata_only = metadata_only});
     if (file.ok()) {
       sink = sink + touch(**file);
     } else if (file.error().message.size() > 4096) {

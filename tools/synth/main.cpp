@@ -56,25 +56,17 @@ int main(int argc, char** argv) {
   bool converting = false;
   std::vector<std::string> paths;
   const std::map<std::string, uint64_t*> numbers = {
-      {"--layers", &o.shape.layers},
-      {"--hidden", &o.shape.hidden},
-      {"--ffn", &o.shape.ffn},
-      {"--heads", &o.shape.heads},
-      {"--kv-heads", &o.shape.kv_heads},
-      {"--head-dim", &o.shape.head_dim},
-      {"--vocab", &o.shape.vocab},
-      {"--context", &o.shape.context},
-      {"--seed", &o.seed},
+      {"--layers", &o.shape.layers}, {"--hidden", &o.shape.hidden},     {"--ffn", &o.shape.ffn},
+      {"--heads", &o.shape.heads},   {"--kv-heads", &o.shape.kv_heads}, {"--head-dim", &o.shape.head_dim},
+      {"--vocab", &o.shape.vocab},   {"--context", &o.shape.context},   {"--seed", &o.seed},
   };
   const std::map<std::string, double*> reals = {
       {"--rope-base", &o.shape.rope_base},         {"--epsilon", &o.shape.epsilon},
       {"--llama3-factor", &o.shape.llama3_factor}, {"--yarn-factor", &o.shape.yarn_factor},
       {"--yarn-original", &o.shape.yarn_original},
   };
-  const std::map<std::string, std::string*> texts = {{"--type", &o.type},
-                                                     {"--vocab-from", &o.vocab_from},
-                                                     {"--pre", &o.pre},
-                                                     {"--name", &o.shape.name}};
+  const std::map<std::string, std::string*> texts = {
+      {"--type", &o.type}, {"--vocab-from", &o.vocab_from}, {"--pre", &o.pre}, {"--name", &o.shape.name}};
 
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
@@ -97,11 +89,9 @@ int main(int argc, char** argv) {
       if (!shape) return fail("--preset: '" + value + "' is unknown (see --help)");
       o.shape = *shape;
     } else if (flag == "--arch") {
-      if (auto set = synth::set_architecture(o.shape, value); !set.ok())
-        return fail(set.error().message);
+      if (auto set = synth::set_architecture(o.shape, value); !set.ok()) return fail(set.error().message);
     } else if (const auto n = numbers.find(flag); n != numbers.end()) {
-      if (!parse(value, n->second))
-        return fail(flag + ": '" + value + "' is not a whole number >= 0");
+      if (!parse(value, n->second)) return fail(flag + ": '" + value + "' is not a whole number >= 0");
     } else if (const auto r = reals.find(flag); r != reals.end()) {
       if (!parse(value, r->second)) return fail(flag + ": '" + value + "' is not a number");
     } else if (const auto t = texts.find(flag); t != texts.end()) {
@@ -111,11 +101,9 @@ int main(int argc, char** argv) {
     }
   }
   if (paths.size() != (converting ? 2u : 1u)) {
-    return fail(converting ? "--convert needs IN.gguf and OUT.gguf"
-                           : "one output file is needed (see --help)");
+    return fail(converting ? "--convert needs IN.gguf and OUT.gguf" : "one output file is needed (see --help)");
   }
-  const auto done =
-      converting ? synth::convert(paths[0], paths[1], o.type) : synth::write_model(o, paths[0]);
+  const auto done = converting ? synth::convert(paths[0], paths[1], o.type) : synth::write_model(o, paths[0]);
   if (!done.ok()) return fail(done.error().message);
   return 0;
 }

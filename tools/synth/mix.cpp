@@ -11,12 +11,10 @@ namespace {
 using quant::Type;
 
 const Mix kMixes[] = {
-    {"F32", Type::f32, false, 0},     {"F16", Type::f16, false, 1},
-    {"Q4_0", Type::q4_0, false, 2},   {"Q4_1", Type::q4_1, false, 3},
-    {"Q8_0", Type::q8_0, false, 7},   {"Q5_0", Type::q5_0, false, 8},
-    {"Q5_1", Type::q5_1, false, 9},   {"Q4_K", Type::q4_k, false, 14},
-    {"Q4_K_M", Type::q4_k, true, 15}, {"Q5_K", Type::q5_k, false, 16},
-    {"Q5_K_M", Type::q5_k, true, 17}, {"Q6_K", Type::q6_k, false, 18},
+    {"F32", Type::f32, false, 0},    {"F16", Type::f16, false, 1},     {"Q4_0", Type::q4_0, false, 2},
+    {"Q4_1", Type::q4_1, false, 3},  {"Q8_0", Type::q8_0, false, 7},   {"Q5_0", Type::q5_0, false, 8},
+    {"Q5_1", Type::q5_1, false, 9},  {"Q4_K", Type::q4_k, false, 14},  {"Q4_K_M", Type::q4_k, true, 15},
+    {"Q5_K", Type::q5_k, false, 16}, {"Q5_K_M", Type::q5_k, true, 17}, {"Q6_K", Type::q6_k, false, 18},
     {"BF16", Type::bf16, false, 32},
 };
 
@@ -52,12 +50,11 @@ Result<Mix> find_mix(std::string_view name) {
     if (same) return mix;
     known += (known.empty() ? "" : ", ") + mix.name;
   }
-  return Error{ErrorCode::invalid_argument,
-               "--type: '" + std::string(name) + "' is unknown; known are " + known};
+  return Error{ErrorCode::invalid_argument, "--type: '" + std::string(name) + "' is unknown; known are " + known};
 }
 
-const quant::Format& choose(const Mix& mix, std::string_view name, size_t n_dims, uint64_t columns,
-                            uint64_t n_layers, bool tied) {
+const quant::Format& choose(const Mix& mix, std::string_view name, size_t n_dims, uint64_t columns, uint64_t n_layers,
+                            bool tied) {
   if (n_dims < 2) return *quant::find_format(uint32_t(Type::f32));
   Type type = mix.base;
   const bool head = name == (tied ? "token_embd.weight" : "output.weight");

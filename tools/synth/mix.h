@@ -23,7 +23,7 @@ Result<Mix> find_mix(std::string_view name);
 /// The format of one tensor: `name` as in the file, `n_layers` of the model, `tied` if there is no
 /// output.weight. One-dimensional tensors stay F32; a row length that the format's blocks do not
 /// divide falls back as in llama.cpp.
-const quant::Format& choose(const Mix& mix, std::string_view name, size_t n_dims, uint64_t columns,
-                            uint64_t n_layers, bool tied);
+const quant::Format& choose(const Mix& mix, std::string_view name, size_t n_dims, uint64_t columns, uint64_t n_layers,
+                            bool tied);
 
 }  // namespace ponder::synth

@@ -18,8 +18,8 @@ constexpr double kHeadGain = 3;
 // token with itself.
 constexpr double kTiedGain = 2;
 
-Shape qwen2(std::string name, uint64_t layers, uint64_t hidden, uint64_t ffn, uint64_t heads,
-            uint64_t kv_heads, uint64_t vocab) {
+Shape qwen2(std::string name, uint64_t layers, uint64_t hidden, uint64_t ffn, uint64_t heads, uint64_t kv_heads,
+            uint64_t vocab) {
   Shape s;
   s.name = std::move(name);
   s.layers = layers;
@@ -99,8 +99,8 @@ Result<void> check(const Shape& s) {
   };
   for (const auto& size : kSizes) {
     if (size.value < 1 || size.value > size.high) {
-      return bad(std::string(size.flag) + ": " + std::to_string(size.value) +
-                 " is not between 1 and " + std::to_string(size.high));
+      return bad(std::string(size.flag) + ": " + std::to_string(size.value) + " is not between 1 and " +
+                 std::to_string(size.high));
     }
   }
   if (s.heads % s.kv_heads != 0) return bad("--kv-heads: must divide --heads");
@@ -115,13 +115,10 @@ Result<void> check(const Shape& s) {
 std::vector<Tensor> tensors(const Shape& s) {
   std::vector<Tensor> list;
   const uint64_t q_size = s.heads * s.head_size(), kv_size = s.kv_heads * s.head_size();
-  const auto matrix = [&](const std::string& name, uint64_t columns, uint64_t rows,
-                          double gain = 1) {
+  const auto matrix = [&](const std::string& name, uint64_t columns, uint64_t rows, double gain = 1) {
     list.push_back({name, {columns, rows}, Fill::normal, gain / std::sqrt(double(columns))});
   };
-  const auto vector = [&](const std::string& name, uint64_t size, Fill fill) {
-    list.push_back({name, {size}, fill});
-  };
+  const auto vector = [&](const std::string& name, uint64_t size, Fill fill) { list.push_back({name, {size}, fill}); };
 
   // A tied head multiplies by the embedding, so the embedding then has the head's size; else it has
   // a deviation of 1.
@@ -163,8 +160,7 @@ std::vector<float> rope_factors(const Shape& s) {
     if (wavelength > s.llama3_original / s.llama3_low) {
       factor = s.llama3_factor;
     } else if (wavelength >= s.llama3_original / s.llama3_high) {
-      const double smooth =
-          (s.llama3_original / wavelength - s.llama3_low) / (s.llama3_high - s.llama3_low);
+      const double smooth = (s.llama3_original / wavelength - s.llama3_low) / (s.llama3_high - s.llama3_low);
       factor = 1 / ((1 - smooth) / s.llama3_factor + smooth);
     }
     factors.push_back(float(factor));

@@ -56,9 +56,7 @@ Result<void> write_model(const Options& options, const std::string& path) {
   if (vocabulary) {
     PONDER_TRY([[maybe_unused]] const uint64_t size, copy_vocabulary(*vocabulary, writer));
   } else {
-    const std::string pre = !options.pre.empty()    ? options.pre
-                            : shape.arch == "llama" ? "llama-bpe"
-                                                    : "qwen2";
+    const std::string pre = !options.pre.empty() ? options.pre : shape.arch == "llama" ? "llama-bpe" : "qwen2";
     PONDER_CHECK_OK(add_own_vocabulary(shape.vocab, pre, writer));
   }
 
@@ -101,8 +99,7 @@ Result<void> convert(const std::string& in, const std::string& out, const std::s
   gguf::Writer writer;
   for (const auto& kv : file->metadata()) {
     const std::string_view key = kv.key;
-    if (key != "general.file_type" && key != "general.quantization_version" &&
-        !key.starts_with("split.")) {
+    if (key != "general.file_type" && key != "general.quantization_version" && !key.starts_with("split.")) {
       writer.add(kv);
     }
   }
@@ -135,8 +132,7 @@ Result<void> convert(const std::string& in, const std::string& out, const std::s
       const uint64_t n = columns * std::min(step, rows - row);
       weights.resize(n);
       piece.resize(n / to->block_size * to->block_bytes);
-      from->dequantize(t.data.data() + row * from->row_bytes(columns), weights.data(),
-                       n / from->block_size);
+      from->dequantize(t.data.data() + row * from->row_bytes(columns), weights.data(), n / from->block_size);
       to->quantize(weights.data(), piece.data(), n / to->block_size);
       PONDER_CHECK_OK(writer.write_data(piece));
     }

@@ -18,8 +18,7 @@ struct Options {
   uint64_t seed = 1;
   std::string vocab_from;  ///< a GGUF file to copy tokenizer.* from; its vocabulary size replaces
                            ///< shape.vocab
-  std::string
-      pre;  ///< pre-tokenizer of the built-in vocabulary; empty: the architecture's usual one
+  std::string pre;         ///< pre-tokenizer of the built-in vocabulary; empty: the architecture's usual one
 };
 
 /// Writes the model, streaming. The same options give the same file.

@@ -88,8 +88,7 @@ TEST_F(Synth, WeightsHaveTheirDeviationAndRowsDiffer) {
     // repeat.
     std::set<std::vector<float>> rows;
     const auto down = weights(*f->find_tensor("blk.1.ffn_down.weight"));
-    for (size_t r = 0; r < 256; ++r)
-      rows.emplace(down.begin() + long(r * 768), down.begin() + long(r * 768 + 768));
+    for (size_t r = 0; r < 256; ++r) rows.emplace(down.begin() + long(r * 768), down.begin() + long(r * 768 + 768));
     EXPECT_EQ(rows.size(), 256u) << type;
   }
 }
@@ -100,8 +99,7 @@ TEST_F(Synth, HeadAndEmbeddingShareNoRows) {
   o.type = "F32";
   const auto f = make(o);
   std::set<std::vector<float>> rows;
-  for (const char* name :
-       {"token_embd.weight", "output.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight"}) {
+  for (const char* name : {"token_embd.weight", "output.weight", "blk.0.attn_q.weight", "blk.0.attn_k.weight"}) {
     std::set<std::vector<float>> own;
     const gguf::TensorInfo& t = *f->find_tensor(name);
     auto x = weights(t);
@@ -122,8 +120,7 @@ TEST_F(Synth, SeedDecidesEverything) {
   make(o, "b.gguf");
   o.seed = 6;
   make(o, "c.gguf");
-  const auto a = os::read_file(path("a.gguf")), b = os::read_file(path("b.gguf")),
-             c = os::read_file(path("c.gguf"));
+  const auto a = os::read_file(path("a.gguf")), b = os::read_file(path("b.gguf")), c = os::read_file(path("c.gguf"));
   EXPECT_TRUE(*a == *b);
   EXPECT_FALSE(*a == *c);
 }
@@ -184,15 +181,13 @@ TEST_F(Synth, OwnVocabularyIsConsistent) {
   const auto f = make(o);
   const auto* tokens = f->get_array("tokenizer.ggml.tokens");
   std::set<std::string> known;
-  for (uint64_t i = 0; i < tokens->size(); ++i)
-    EXPECT_TRUE(known.emplace(*tokens->string_at(i)).second);
+  for (uint64_t i = 0; i < tokens->size(); ++i) EXPECT_TRUE(known.emplace(*tokens->string_at(i)).second);
   const auto* merges = f->get_array("tokenizer.ggml.merges");
   EXPECT_GE(merges->size(), 50u);
   for (uint64_t i = 0; i < merges->size(); ++i) {
     const std::string merge(*merges->string_at(i));
     const size_t space = merge.find(' ');
-    EXPECT_TRUE(known.count(merge.substr(0, space)) && known.count(merge.substr(space + 1)))
-        << merge;
+    EXPECT_TRUE(known.count(merge.substr(0, space)) && known.count(merge.substr(space + 1))) << merge;
     EXPECT_TRUE(known.count(merge.substr(0, space) + merge.substr(space + 1))) << merge;
   }
   EXPECT_EQ(tokens->string_at(*f->get_u64("tokenizer.ggml.eos_token_id")), "<｜end▁of▁sentence｜>");
@@ -246,8 +241,7 @@ TEST_F(Synth, ConversionKeepsValues) {
         error += (double(x[i]) - y[i]) * (double(x[i]) - y[i]);
         power += double(x[i]) * x[i];
       }
-      EXPECT_LE(std::sqrt(error / power), t.shape.size() < 2 ? 0 : c.limit)
-          << c.type << " " << t.name;
+      EXPECT_LE(std::sqrt(error / power), t.shape.size() < 2 ? 0 : c.limit) << c.type << " " << t.name;
     }
   }
 }

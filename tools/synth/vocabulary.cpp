@@ -29,21 +29,17 @@ std::array<std::string, 256> byte_characters() {
 // Written with a plain space for GPT-2's word mark. Both sides of each pair are bytes or results of
 // earlier lines.
 constexpr std::pair<std::string_view, std::string_view> kMerges[] = {
-    {" ", "t"},   {"h", "e"},    {" ", "a"},   {"i", "n"},   {"r", "e"},   {"o", "n"},
-    {" t", "he"}, {"e", "r"},    {" ", "s"},   {"a", "t"},   {" ", "w"},   {" ", "o"},
-    {"e", "n"},   {" ", "c"},    {"i", "t"},   {"i", "s"},   {"a", "n"},   {"o", "r"},
-    {"e", "s"},   {" ", "b"},    {"e", "d"},   {" ", "f"},   {"in", "g"},  {" ", "p"},
-    {"o", "u"},   {" a", "n"},   {"a", "l"},   {"a", "r"},   {" t", "o"},  {" ", "m"},
-    {" o", "f"},  {" ", "in"},   {" ", "d"},   {" ", "h"},   {" an", "d"}, {"i", "c"},
-    {"a", "s"},   {"l", "e"},    {" t", "h"},  {"i", "on"},  {"o", "m"},   {"l", "l"},
-    {"en", "t"},  {" ", "n"},    {" ", "l"},   {"s", "t"},   {" ", "re"},  {"v", "e"},
-    {"r", "o"},   {"l", "y"},    {" b", "e"},  {" ", "g"},   {" i", "s"},  {" i", "t"},
-    {" w", "h"},  {" th", "at"}, {" y", "ou"}, {"th", "er"}, {" f", "or"}, {" s", "o"},
-    {" w", "as"}, {" w", "ith"},
+    {" ", "t"},   {"h", "e"},   {" ", "a"},   {"i", "n"},  {"r", "e"},   {"o", "n"},    {" t", "he"}, {"e", "r"},
+    {" ", "s"},   {"a", "t"},   {" ", "w"},   {" ", "o"},  {"e", "n"},   {" ", "c"},    {"i", "t"},   {"i", "s"},
+    {"a", "n"},   {"o", "r"},   {"e", "s"},   {" ", "b"},  {"e", "d"},   {" ", "f"},    {"in", "g"},  {" ", "p"},
+    {"o", "u"},   {" a", "n"},  {"a", "l"},   {"a", "r"},  {" t", "o"},  {" ", "m"},    {" o", "f"},  {" ", "in"},
+    {" ", "d"},   {" ", "h"},   {" an", "d"}, {"i", "c"},  {"a", "s"},   {"l", "e"},    {" t", "h"},  {"i", "on"},
+    {"o", "m"},   {"l", "l"},   {"en", "t"},  {" ", "n"},  {" ", "l"},   {"s", "t"},    {" ", "re"},  {"v", "e"},
+    {"r", "o"},   {"l", "y"},   {" b", "e"},  {" ", "g"},  {" i", "s"},  {" i", "t"},   {" w", "h"},  {" th", "at"},
+    {" y", "ou"}, {"th", "er"}, {" f", "or"}, {" s", "o"}, {" w", "as"}, {" w", "ith"},
 };
 
-constexpr std::string_view kBegin = "<｜begin▁of▁sentence｜>", kEnd = "<｜end▁of▁sentence｜>",
-                           kPad = "<｜▁pad▁｜>";
+constexpr std::string_view kBegin = "<｜begin▁of▁sentence｜>", kEnd = "<｜end▁of▁sentence｜>", kPad = "<｜▁pad▁｜>";
 
 constexpr std::pair<std::string_view, int32_t> kSpecial[] = {
     {kEnd, kControl},   {"<｜User｜>", kControl},  {"<｜Assistant｜>", kControl},
@@ -91,9 +87,9 @@ uint64_t smallest_vocabulary() { return 256 + merges().tokens.size() + std::size
 
 Result<void> add_own_vocabulary(uint64_t size, const std::string& pre, gguf::Writer& writer) {
   if (size < smallest_vocabulary()) {
-    return Error{ErrorCode::invalid_argument,
-                 "--vocab: " + std::to_string(size) + " is less than the " +
-                     std::to_string(smallest_vocabulary()) + " tokens of the built-in vocabulary"};
+    return Error{ErrorCode::invalid_argument, "--vocab: " + std::to_string(size) + " is less than the " +
+                                                  std::to_string(smallest_vocabulary()) +
+                                                  " tokens of the built-in vocabulary"};
   }
   std::vector<std::string> tokens;
   std::vector<int32_t> types;
@@ -129,8 +125,7 @@ Result<void> add_own_vocabulary(uint64_t size, const std::string& pre, gguf::Wri
 }
 
 Result<uint64_t> vocabulary_size(const gguf::File& from) {
-  PONDER_TRY(const gguf::ArrayView* tokens,
-             from.require_array("tokenizer.ggml.tokens", gguf::ValueType::string));
+  PONDER_TRY(const gguf::ArrayView* tokens, from.require_array("tokenizer.ggml.tokens", gguf::ValueType::string));
   return tokens->size();
 }
 

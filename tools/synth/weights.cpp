@@ -32,8 +32,8 @@ uint64_t tensor_seed(uint64_t seed, std::string_view name) {
   return Random(seed ^ h).next();
 }
 
-const RowPool::Chunks& RowPool::chunks(const quant::Format& format, std::string_view name,
-                                       double deviation, uint64_t columns, uint64_t rows) {
+const RowPool::Chunks& RowPool::chunks(const quant::Format& format, std::string_view name, double deviation,
+                                       uint64_t columns, uint64_t rows) {
   const std::string key = std::string(kind(name)) + " " + format.name;
   Chunks& c = chunks_[key];
   if (!c.bytes.empty()) return c;

@@ -48,8 +48,8 @@ class RowPool {
   };
 
   /// Normal weights for tensor `name` of rows * columns weights.
-  const Chunks& chunks(const quant::Format& format, std::string_view name, double deviation,
-                       uint64_t columns, uint64_t rows);
+  const Chunks& chunks(const quant::Format& format, std::string_view name, double deviation, uint64_t columns,
+                       uint64_t rows);
 
  private:
   uint64_t seed_;

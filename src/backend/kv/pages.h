@@ -35,7 +35,7 @@ class PagePool {
 
  private:
   std::vector<int32_t> references_;
-  std::vector<PageId> free_;   // a min-heap
+  std::vector<PageId> free_;  // a min-heap
   int used_ = 0, next_ = 0, high_water_ = 0;
 };
 
@@ -69,7 +69,7 @@ class SequenceState {
   void adopt(std::span<const PageId> full_pages);
 
  private:
-  PagePool* pool_;     // both outlive every sequence: they belong to the Plan
+  PagePool* pool_;  // both outlive every sequence: they belong to the Plan
   PageStore* store_;
   std::vector<PageId> pages_;
   int length_ = 0;

@@ -32,20 +32,15 @@ void expect_golden(const std::string& model_path, const std::string& name) {
 }
 
 class SmallModel : public ::testing::TestWithParam<const char*> {};
-TEST_P(SmallModel, AsPyTorch) {
-  expect_golden(kGoldens + GetParam() + std::string(".gguf"), GetParam());
-}
+TEST_P(SmallModel, AsPyTorch) { expect_golden(kGoldens + GetParam() + std::string(".gguf"), GetParam()); }
 INSTANTIATE_TEST_SUITE_P(Golden, SmallModel,
-                         ::testing::Values("qwen2-untied", "qwen2-tied-mqa", "qwen2-yarn",
-                                           "llama-tied", "llama-mha-f32", "llama-biases",
-                                           "llama-linear", "llama-llama3-keys",
-                                           "llama-llama3-tensor", "llama-partial-rope",
-                                           "qwen3-wide-heads", "qwen3-yarn"));
+                         ::testing::Values("qwen2-untied", "qwen2-tied-mqa", "qwen2-yarn", "llama-tied",
+                                           "llama-mha-f32", "llama-biases", "llama-linear", "llama-llama3-keys",
+                                           "llama-llama3-tensor", "llama-partial-rope", "qwen3-wide-heads",
+                                           "qwen3-yarn"));
 
 TEST(RealModel, SmolLm2AsPyTorch) { expect_golden(model_cache() + "/smollm2.gguf", "smollm2"); }
-TEST(RealModel, QwenCoderAsPyTorch) {
-  expect_golden(model_cache() + "/qwen-0.5b.gguf", "qwen-0.5b");
-}
+TEST(RealModel, QwenCoderAsPyTorch) { expect_golden(model_cache() + "/qwen-0.5b.gguf", "qwen-0.5b"); }
 TEST(RealModel, PonderTinyAsPyTorch) {
   expect_golden(PONDER_SOURCE_DIR "/models/ponder-tiny-q4_k_m.gguf", "ponder-tiny");
 }

@@ -11,9 +11,8 @@
 namespace ponder::backend::reference {
 namespace {
 
-constexpr int kTile = 8;  // rows of x computed together
-constexpr int kWeightRows =
-    8;  // rows of w dequantised together, so that a tile stays in the cache for all of them
+constexpr int kTile = 8;        // rows of x computed together
+constexpr int kWeightRows = 8;  // rows of w dequantised together, so that a tile stays in the cache for all of them
 
 /// Two sums side by side. Left to itself the compiler vectorises the loop below along its columns,
 /// at half the speed.
@@ -21,8 +20,7 @@ typedef double Pair __attribute__((vector_size(16), aligned(8)));
 
 /// Two rows of w times a tile of 2 P rows of x.
 template <int P>
-void multiply_tile(const double* w0, const double* w1, const double* x, uint64_t columns,
-                   double* y0, double* y1) {
+void multiply_tile(const double* w0, const double* w1, const double* x, uint64_t columns, double* y0, double* y1) {
   Pair a[P] = {}, b[P] = {};
   for (uint64_t k = 0; k < columns; ++k) {
     const Pair w0k = {w0[k], w0[k]}, w1k = {w1[k], w1[k]};
@@ -38,8 +36,7 @@ void multiply_tile(const double* w0, const double* w1, const double* x, uint64_t
 
 }  // namespace
 
-void Multiplier::multiply(const model::Tensor& w, std::span<const float> bias, const float* x,
-                          int n, float* y) {
+void Multiplier::multiply(const model::Tensor& w, std::span<const float> bias, const float* x, int n, float* y) {
   const uint64_t columns = w.columns;
   const int tile = n <= 2 ? 2 : kTile;
   const int n_tiles = (n + tile - 1) / tile;
@@ -49,8 +46,7 @@ void Multiplier::multiply(const model::Tensor& w, std::span<const float> bias, c
     const Share tiles = share_of(n_tiles, thread, pool_.size());
     for (int64_t row = tiles.begin * tile; row < std::min<int64_t>(n, tiles.end * tile); ++row) {
       double* to = tiles_.data() + uint64_t(row / tile * tile) * columns + row % tile;
-      for (uint64_t k = 0; k < columns; ++k)
-        to[k * uint64_t(tile)] = x[uint64_t(row) * columns + k];
+      for (uint64_t k = 0; k < columns; ++k) to[k * uint64_t(tile)] = x[uint64_t(row) * columns + k];
     }
     pool_.barrier();
 
@@ -83,8 +79,7 @@ void Multiplier::multiply(const model::Tensor& w, std::span<const float> bias, c
 }
 
 uint64_t Multiplier::bytes(int n, uint64_t columns, int threads) {
-  return (uint64_t(n + kTile) + uint64_t(kWeightRows + 1) * uint64_t(threads)) * columns *
-         sizeof(double);
+  return (uint64_t(n + kTile) + uint64_t(kWeightRows + 1) * uint64_t(threads)) * columns * sizeof(double);
 }
 
 void rms_norm(const float* x, std::span<const float> weight, float epsilon, float* out) {
@@ -117,8 +112,7 @@ float activate(model::Activation activation, float x) {
   const double v = x;
   if (activation == model::Activation::silu) return float(v / (1 + std::exp(-v)));
   // gelu_tanh (Hendrycks and Gimpel 2016, section 2)
-  return float(0.5 * v *
-               (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v))));
+  return float(0.5 * v * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v))));
 }
 
 double dot(const float* a, const float* b, int n) {

@@ -18,8 +18,7 @@ class Multiplier {
 
   /// y[n][w.rows] = x[n][w.columns] times w, plus bias (may be empty). Each number is a float64 sum
   /// in ascending order of columns, rounded once.
-  void multiply(const model::Tensor& w, std::span<const float> bias, const float* x, int n,
-                float* y);
+  void multiply(const model::Tensor& w, std::span<const float> bias, const float* x, int n, float* y);
 
   /// Working memory of a call with n rows of at most `columns`, for the memory report.
   static uint64_t bytes(int n, uint64_t columns, int threads);

@@ -47,12 +47,10 @@ class ReferencePlan final : public Plan {
   // Where K (part 0) or V (part 1) of a layer's token lies in a page, in elements.
   size_t kv_offset(size_t layer, int part, int position) const {
     const size_t size = size_t(spec().layers[layer].kv_size());
-    return layer_offset_[layer] +
-           (size_t(part) * kv::kPageTokens + size_t(position % kv::kPageTokens)) * size;
+    return layer_offset_[layer] + (size_t(part) * kv::kPageTokens + size_t(position % kv::kPageTokens)) * size;
   }
   void store_kv(const Row& row, size_t layer, int part, const float* values);
-  void read_kv(const SequenceState& s, size_t layer, int part, int position, int first, int n,
-               float* out) const;
+  void read_kv(const SequenceState& s, size_t layer, int part, int position, int first, int n, float* out) const;
 
   const std::shared_ptr<const model::Model> model_;  // shared with whoever loaded it
   const PlanOptions options_;
@@ -100,8 +98,7 @@ ReferencePlan::ReferencePlan(std::shared_ptr<const model::Model> model, const Pl
   const uint64_t element = options.kv_format == KvFormat::f16 ? 2 : 4;
   report_.kv_per_token = page_elements_ * element / kv::kPageTokens;
   report_.kv_capacity = uint64_t(n_pages) * page_elements_ * element;
-  uint64_t per_row = 3 * uint64_t(s.hidden_size), widest = uint64_t(s.hidden_size),
-           vectors = uint64_t(s.hidden_size);
+  uint64_t per_row = 3 * uint64_t(s.hidden_size), widest = uint64_t(s.hidden_size), vectors = uint64_t(s.hidden_size);
   const LayerSpec& l = s.layers[0];  // layers are alike
   per_row += 2 * uint64_t(l.q_size()) + 2 * uint64_t(l.kv_size()) + 2 * uint64_t(l.ffn_size);
   widest = std::max({widest, uint64_t(l.q_size()), uint64_t(l.ffn_size)});
@@ -118,9 +115,8 @@ Result<void> ReferencePlan::load(const Progress& progress, const StopFlag* stop)
   vectors_.clear();
   for (const auto& w : model_->layers) {
     if (stop != nullptr && stop->load()) return Error{ErrorCode::cancelled, "loading was stopped"};
-    vectors_.push_back({floats_of(w.attn_norm), floats_of(w.q_bias), floats_of(w.k_bias),
-                        floats_of(w.v_bias), floats_of(w.q_norm), floats_of(w.k_norm),
-                        floats_of(w.output_bias), floats_of(w.ffn_norm)});
+    vectors_.push_back({floats_of(w.attn_norm), floats_of(w.q_bias), floats_of(w.k_bias), floats_of(w.v_bias),
+                        floats_of(w.q_norm), floats_of(w.k_norm), floats_of(w.output_bias), floats_of(w.ffn_norm)});
     if (progress) progress(double(vectors_.size()) / double(model_->layers.size()));
   }
   output_norm_ = floats_of(model_->output_norm);
@@ -136,8 +132,7 @@ Result<void> ReferencePlan::load(const Progress& progress, const StopFlag* stop)
 
 Result<void> ReferencePlan::prepare_page(kv::PageId page) {
   auto& storage = kv_[size_t(page)];
-  if (storage.empty())
-    storage.resize(page_elements_ * (options_.kv_format == KvFormat::f16 ? 2 : 4));
+  if (storage.empty()) storage.resize(page_elements_ * (options_.kv_format == KvFormat::f16 ? 2 : 4));
   return {};
 }
 
@@ -148,13 +143,12 @@ void ReferencePlan::store_kv(const Row& row, size_t layer, int part, const float
   if (options_.kv_format == KvFormat::f32) {
     std::copy_n(values, n, reinterpret_cast<float*>(page.data()) + at);
   } else {
-    std::transform(values, values + n, reinterpret_cast<uint16_t*>(page.data()) + at,
-                   float_to_half);
+    std::transform(values, values + n, reinterpret_cast<uint16_t*>(page.data()) + at, float_to_half);
   }
 }
 
-void ReferencePlan::read_kv(const SequenceState& s, size_t layer, int part, int position, int first,
-                            int n, float* out) const {
+void ReferencePlan::read_kv(const SequenceState& s, size_t layer, int part, int position, int first, int n,
+                            float* out) const {
   const auto& page = kv_[size_t(s.pages()[size_t(position / kv::kPageTokens)])];
   const size_t at = kv_offset(layer, part, position) + size_t(first);
   if (options_.kv_format == KvFormat::f32) {
@@ -166,8 +160,7 @@ void ReferencePlan::read_kv(const SequenceState& s, size_t layer, int part, int 
 }
 
 /// softmax(q.k * scale) v over all positions up to the row's own, for one query head.
-void ReferencePlan::attend(size_t layer, const Row& row, const float* q, int head,
-                           float* out) const {
+void ReferencePlan::attend(size_t layer, const Row& row, const float* q, int head, float* out) const {
   const LayerSpec& l = spec().layers[layer];
   const int d = l.head_dim, first = head / (l.n_heads / l.n_kv_heads) * d;
   std::vector<float> kv(static_cast<size_t>(d));
@@ -192,8 +185,7 @@ void ReferencePlan::attention_block(size_t layer, std::span<const Row> rows) {
   const auto& w = model_->layers[layer];
   const LayerVectors& vectors = vectors_[layer];
   const int n = int(rows.size()), d = l.head_dim;
-  const size_t hidden = size_t(s.hidden_size), q_size = size_t(l.q_size()),
-               kv_size = size_t(l.kv_size());
+  const size_t hidden = size_t(s.hidden_size), q_size = size_t(l.q_size()), kv_size = size_t(l.kv_size());
   for (size_t r = 0; r < rows.size(); ++r)
     rms_norm(&x_[r * hidden], vectors.attn_norm, s.rms_epsilon, &normed_[r * hidden]);
   multiplier_->multiply(w.q, vectors.q_bias, normed_.data(), n, q_.data());
@@ -215,8 +207,7 @@ void ReferencePlan::attention_block(size_t layer, std::span<const Row> rows) {
   pool_->run([&](int thread) {
     const Share items = share_of(int64_t(n) * l.n_heads, thread, pool_->size());
     for (int64_t i = items.begin; i < items.end; ++i)
-      attend(layer, rows[size_t(i / l.n_heads)], &q_[size_t(i * d)], int(i % l.n_heads),
-             &mixed_[size_t(i * d)]);
+      attend(layer, rows[size_t(i / l.n_heads)], &q_[size_t(i * d)], int(i % l.n_heads), &mixed_[size_t(i * d)]);
   });
   multiplier_->multiply(w.output, vectors.output_bias, mixed_.data(), n, projected_.data());
   for (size_t i = 0; i < rows.size() * hidden; ++i) x_[i] += projected_[i];
@@ -251,16 +242,14 @@ void ReferencePlan::outputs(std::span<const Row> rows) {
   for (size_t r = 0; r < rows.size(); ++r) {
     if (rows[r].sampling == nullptr && !rows[r].want_logits) continue;
     const std::span<const float> logits(&logits_[n++ * vocab], vocab);
-    if (rows[r].sampling != nullptr)
-      results_[r].sampled = sample::sample(logits, *rows[r].sampling, sample_scratch_);
+    if (rows[r].sampling != nullptr) results_[r].sampled = sample::sample(logits, *rows[r].sampling, sample_scratch_);
     if (rows[r].want_logits) results_[r].logits = logits;
   }
 }
 
 Result<void> ReferencePlan::launch(const Batch& batch, const StopFlag* stop) {
   if (!multiplier_) return Error{ErrorCode::internal, "reference: launch() before load()"};
-  if (!in_flight_.empty())
-    return Error{ErrorCode::internal, "reference: a batch is in flight already"};
+  if (!in_flight_.empty()) return Error{ErrorCode::internal, "reference: a batch is in flight already"};
   PONDER_CHECK_OK(validate(batch, spec(), options_));
   const size_t hidden = size_t(spec().hidden_size);
   for (size_t r = 0; r < batch.rows.size(); ++r) {

@@ -13,8 +13,7 @@ using namespace ponder::backend::testing;
 using Logits = std::vector<std::vector<float>>;
 
 std::unique_ptr<Plan> make_plan(PlanOptions options = {}, const char* name = "qwen2-untied") {
-  const auto model =
-      load_model(PONDER_SOURCE_DIR "/tests/golden/logits/" + std::string(name) + ".gguf");
+  const auto model = load_model(PONDER_SOURCE_DIR "/tests/golden/logits/" + std::string(name) + ".gguf");
   EXPECT_TRUE(model.ok()) << model.error().message;
   options.kv_tokens = 512;
   options.max_output_rows = 200;
@@ -31,17 +30,15 @@ std::vector<TokenId> some_ids(int n) {
 
 Logits all_logits(Plan& plan, std::span<const TokenId> ids, int chunk) {
   Logits out;
-  const auto run = run_window(plan, ids, {}, chunk, [&](int, std::span<const float> l) {
-    out.emplace_back(l.begin(), l.end());
-  });
+  const auto run =
+      run_window(plan, ids, {}, chunk, [&](int, std::span<const float> l) { out.emplace_back(l.begin(), l.end()); });
   EXPECT_TRUE(run.ok()) << run.error().message;
   return out;
 }
 
 TEST(ReferencePlan, SameBitsForAnyChunkAndThreads) {
   for (const KvFormat format : {KvFormat::f16, KvFormat::f32}) {
-    auto one = make_plan({.threads = 1, .kv_format = format}),
-         three = make_plan({.threads = 3, .kv_format = format});
+    auto one = make_plan({.threads = 1, .kv_format = format}), three = make_plan({.threads = 3, .kv_format = format});
     const auto ids = some_ids(150);
     const Logits whole = all_logits(*one, ids, 150);
     EXPECT_EQ(whole, all_logits(*one, ids, 1));
@@ -51,8 +48,7 @@ TEST(ReferencePlan, SameBitsForAnyChunkAndThreads) {
 }
 
 TEST(ReferencePlan, KvFormatsDifferALittle) {
-  auto half = make_plan({.kv_format = KvFormat::f16}),
-       single = make_plan({.kv_format = KvFormat::f32});
+  auto half = make_plan({.kv_format = KvFormat::f16}), single = make_plan({.kv_format = KvFormat::f32});
   const Logits a = all_logits(*half, some_ids(80), 80), b = all_logits(*single, some_ids(80), 80);
   RelativeL2 distance;
   for (size_t i = 0; i < a.size(); ++i) distance.add(a[i], b[i]);
@@ -70,8 +66,7 @@ TEST(ReferencePlan, MixedBatchAndForks) {
   auto a = plan->new_state();
   ASSERT_TRUE(a->reserve(68).ok());
   Batch prefix;
-  for (int p = 0; p < 68; ++p)
-    prefix.rows.push_back({.sequence = a.get(), .token = ids[size_t(p)], .position = p});
+  for (int p = 0; p < 68; ++p) prefix.rows.push_back({.sequence = a.get(), .token = ids[size_t(p)], .position = p});
   ASSERT_TRUE(plan->launch(prefix, nullptr).ok());
   EXPECT_EQ(a->length(), 0);
   ASSERT_TRUE(plan->collect().ok());
@@ -86,8 +81,7 @@ TEST(ReferencePlan, MixedBatchAndForks) {
   const auto results = plan->collect();
   ASSERT_TRUE(results.ok());
   const auto row = [&](int i) {
-    return std::vector<float>((*results)[size_t(i)].logits.begin(),
-                              (*results)[size_t(i)].logits.end());
+    return std::vector<float>((*results)[size_t(i)].logits.begin(), (*results)[size_t(i)].logits.end());
   };
   EXPECT_EQ(row(1), alone[68]);
   EXPECT_EQ(row(2), alone[69]);
@@ -103,8 +97,7 @@ TEST(ReferencePlan, DrawsAndStops) {
   sample::Request request;
   request.params = &greedy;
   Batch batch;
-  batch.rows.push_back(
-      {.sequence = s.get(), .token = 1, .position = 0, .sampling = &request, .want_logits = true});
+  batch.rows.push_back({.sequence = s.get(), .token = 1, .position = 0, .sampling = &request, .want_logits = true});
   StopFlag stop{true};
   ASSERT_TRUE(plan->launch(batch, &stop).ok());
   const auto stopped = plan->collect();
@@ -116,8 +109,7 @@ TEST(ReferencePlan, DrawsAndStops) {
   const auto results = plan->collect();
   ASSERT_TRUE(results.ok());
   const auto& logits = (*results)[0].logits;
-  EXPECT_EQ((*results)[0].sampled.token,
-            TokenId(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+  EXPECT_EQ((*results)[0].sampled.token, TokenId(std::max_element(logits.begin(), logits.end()) - logits.begin()));
 }
 
 TEST(ReferencePlan, MisuseIsAnError) {

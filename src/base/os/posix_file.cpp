@@ -71,7 +71,8 @@ MappedFile::~MappedFile() {
 
 void MappedFile::will_need(uint64_t offset, uint64_t size) const {
   const uint64_t begin = offset & ~uint64_t(4095);
-  if (begin < size_) ::madvise(const_cast<uint8_t*>(data_) + begin, std::min(size + (offset - begin), size_ - begin), MADV_WILLNEED);
+  if (begin < size_)
+    ::madvise(const_cast<uint8_t*>(data_) + begin, std::min(size + (offset - begin), size_ - begin), MADV_WILLNEED);
 }
 
 void MappedFile::drop(uint64_t offset, uint64_t size) const {
@@ -137,9 +138,8 @@ Result<FileLock> FileLock::acquire(const std::string& path, bool wait) {
   if (fd < 0) return system_error("cannot open", path);
   while (::flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB)) != 0) {
     if (errno == EINTR) continue;
-    const Error e = errno == EWOULDBLOCK
-                        ? Error{ErrorCode::already_exists, path + " is locked by another process"}
-                        : system_error("cannot lock", path);
+    const Error e = errno == EWOULDBLOCK ? Error{ErrorCode::already_exists, path + " is locked by another process"}
+                                         : system_error("cannot lock", path);
     ::close(fd);
     return e;
   }

@@ -32,11 +32,12 @@ Result<Arena> Arena::allocate(uint64_t bytes, bool huge_pages) {
   if (bytes == 0) return a;
   const auto size = checked_align(bytes, kHuge);
   const auto mapped = size ? checked_add(*size, kHuge) : size;
-  void* p = mapped ? ::mmap(nullptr, *mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-                   : MAP_FAILED;
+  void* p = mapped
+                ? ::mmap(nullptr, *mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                : MAP_FAILED;
   if (p == MAP_FAILED)
-    return Error{ErrorCode::out_of_memory, "cannot get " + std::to_string(bytes >> 20) + " MiB of memory: " +
-                                               std::strerror(mapped ? errno : ENOMEM)};
+    return Error{ErrorCode::out_of_memory, "cannot get " + std::to_string(bytes >> 20) +
+                                               " MiB of memory: " + std::strerror(mapped ? errno : ENOMEM)};
   a.base_ = static_cast<uint8_t*>(p);
   a.mapped_ = *mapped;
   a.data_ = reinterpret_cast<uint8_t*>(align_up(reinterpret_cast<uintptr_t>(p), kHuge));

@@ -49,7 +49,8 @@ std::atomic<bool> g_interrupted{false};
 std::atomic<int64_t> g_last_interrupt{0};
 
 int64_t now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 void on_interrupt(int) {
@@ -82,7 +83,8 @@ std::string cpu_name() {
   std::ifstream in("/proc/cpuinfo");
   for (std::string line; std::getline(in, line);) {
     const auto colon = line.find(':');
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos && colon + 2 < line.size()) return line.substr(colon + 2);
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos && colon + 2 < line.size())
+      return line.substr(colon + 2);
   }
   return "unknown processor";
 }

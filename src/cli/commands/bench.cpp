@@ -31,7 +31,7 @@ struct Measured {
   int depth = 0, batch = 1;
   double tokens_per_second = 0, slowest = 0, fastest = 0;
   double fraction = 0;
-  double limit_gb = 0;   // read bandwidth of the same minute (tg), GB/s
+  double limit_gb = 0;  // read bandwidth of the same minute (tg), GB/s
 };
 
 double median(std::vector<double> v) {
@@ -81,7 +81,7 @@ class Bench {
     Measured m{fmt::format("{}{}", prompt ? "pp" : "tg", n), depth, batch, 0, 0, 0, 0, 0};
     std::vector<double> rates, reads;
     const auto& spec = plan_.spec();
-    for (int r = 0; r <= repeat; ++r) {   // the first is a warm-up
+    for (int r = 0; r <= repeat; ++r) {  // the first is a warm-up
       std::vector<std::unique_ptr<backend::SequenceState>> states;
       for (int b = 0; b < batch; ++b) states.push_back(plan_.new_state());
       if (depth > 0) {
@@ -139,11 +139,14 @@ Result<void> bench(Context& context, BenchFlags& flags) {
   os::catch_interrupts();
   PONDER_TRY(const auto model, context.open(flags.model));
   const auto most = [](const std::vector<int>& v) { return v.empty() ? 0 : *std::max_element(v.begin(), v.end()); };
-  const int64_t per_sequence = backend::kv::kPageTokens + most(flags.depth) + std::max(most(flags.prompt), most(flags.generate));
+  const int64_t per_sequence =
+      backend::kv::kPageTokens + most(flags.depth) + std::max(most(flags.prompt), most(flags.generate));
   ProgressBar bar("loading");
   const double load_start = os::monotonic_seconds();
-  PONDER_TRY(auto plan, runtime::load_plan(*model, flags.compute.options, per_sequence * most(flags.batch), std::max(32, most(flags.batch)),
-                                           [&](double f) { bar.fraction(f); }, &os::interrupt_flag()));
+  PONDER_TRY(auto plan,
+             runtime::load_plan(
+                 *model, flags.compute.options, per_sequence * most(flags.batch), std::max(32, most(flags.batch)),
+                 [&](double f) { bar.fraction(f); }, &os::interrupt_flag()));
   const double load_seconds = os::monotonic_seconds() - load_start;
   bar.clear();
   const auto& info = plan->info();
@@ -168,29 +171,45 @@ Result<void> bench(Context& context, BenchFlags& flags) {
   if (flags.json) {
     json results = json::array();
     for (const auto& m : all)
-      results.push_back({{"test", m.test}, {"tokens_per_second", m.tokens_per_second}, {"fraction_of_limit", m.fraction},
-                         {"depth", m.depth}, {"batch", m.batch}, {"threads", info.threads}, {"precision", backend::to_string(info.precision)},
-                         {"slowest", m.slowest}, {"fastest", m.fastest}, {"read_gb_per_second", m.limit_gb}});
-    fmt::print("{}\n", json{{"model", flags.model}, {"device", info.device}, {"isa", info.isa}, {"numerics_id", info.numerics_id},
-                            {"kv_format", backend::to_string(info.kv_format)}, {"read_gb_per_second", read},
-                            {"int8_gmac_per_second", gmacs}, {"load_seconds", load_seconds}, {"repeat", flags.repeat}, {"results", results}}
+      results.push_back({{"test", m.test},
+                         {"tokens_per_second", m.tokens_per_second},
+                         {"fraction_of_limit", m.fraction},
+                         {"depth", m.depth},
+                         {"batch", m.batch},
+                         {"threads", info.threads},
+                         {"precision", backend::to_string(info.precision)},
+                         {"slowest", m.slowest},
+                         {"fastest", m.fastest},
+                         {"read_gb_per_second", m.limit_gb}});
+    fmt::print("{}\n", json{{"model", flags.model},
+                            {"device", info.device},
+                            {"isa", info.isa},
+                            {"numerics_id", info.numerics_id},
+                            {"kv_format", backend::to_string(info.kv_format)},
+                            {"read_gb_per_second", read},
+                            {"int8_gmac_per_second", gmacs},
+                            {"load_seconds", load_seconds},
+                            {"repeat", flags.repeat},
+                            {"results", results}}
                            .dump(2));
     return {};
   }
-  fmt::print("{}: {}, {}, {} threads, {} ({}), KV {}; reads {:.1f} GB/s, int8 {:.0f} GMAC/s, loaded in {:.2f} s\n\n", flags.model, info.device,
-             info.isa, info.threads, backend::to_string(info.precision), info.numerics_id, backend::to_string(info.kv_format), read,
-             gmacs, load_seconds);
-  fmt::print("| test | depth | batch | tokens/s (slowest - fastest) | of this machine's limit |\n|---|---|---|---|---|\n");
+  fmt::print("{}: {}, {}, {} threads, {} ({}), KV {}; reads {:.1f} GB/s, int8 {:.0f} GMAC/s, loaded in {:.2f} s\n\n",
+             flags.model, info.device, info.isa, info.threads, backend::to_string(info.precision), info.numerics_id,
+             backend::to_string(info.kv_format), read, gmacs, load_seconds);
+  fmt::print(
+      "| test | depth | batch | tokens/s (slowest - fastest) | of this machine's limit |\n|---|---|---|---|---|\n");
   for (const auto& m : all)
-    fmt::print("| {} | {} | {} | {:.2f} ({:.2f} - {:.2f}) | {:.0f} % of {} |\n", m.test, m.depth, m.batch, m.tokens_per_second, m.slowest,
-               m.fastest, 100 * m.fraction, m.limit_gb > 0 ? fmt::format("{:.1f} GB/s", m.limit_gb) : fmt::format("{:.0f} GMAC/s", gmacs));
+    fmt::print("| {} | {} | {} | {:.2f} ({:.2f} - {:.2f}) | {:.0f} % of {} |\n", m.test, m.depth, m.batch,
+               m.tokens_per_second, m.slowest, m.fastest, 100 * m.fraction,
+               m.limit_gb > 0 ? fmt::format("{:.1f} GB/s", m.limit_gb) : fmt::format("{:.0f} GMAC/s", gmacs));
   return {};
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, Context& context) {
-  auto flags = std::make_shared<BenchFlags>();   // shared with the callback
+  auto flags = std::make_shared<BenchFlags>();  // shared with the callback
   auto* command = app.add_subcommand("bench", "measure prefill and decode, beside this machine's limits");
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   const auto list = [&](const char* name, std::vector<int>& values, const char* what) {
@@ -199,8 +218,12 @@ void add_bench(CLI::App& app, Context& context) {
   list("-p,--prompt", flags->prompt, "prompt tokens");
   list("-n,--generate", flags->generate, "generated tokens");
   list("-d,--depth", flags->depth, "tokens already in the context");
-  command->add_option("-b,--batch", flags->batch, "sequences at once")->delimiter(',')->allow_extra_args(false)->check(CLI::Range(1, 64));
-  command->add_option("-r,--repeat", flags->repeat, "timed runs of each test; the median counts")->check(CLI::Range(1, 100));
+  command->add_option("-b,--batch", flags->batch, "sequences at once")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 64));
+  command->add_option("-r,--repeat", flags->repeat, "timed runs of each test; the median counts")
+      ->check(CLI::Range(1, 100));
   command->add_flag("--json", flags->json);
   flags->compute.add_to(*command);
   command->callback([&context, flags, command] {

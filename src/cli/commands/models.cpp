@@ -25,7 +25,8 @@ void print_table(const std::vector<std::vector<std::string>>& rows) {
     }
   for (const auto& row : rows) {
     std::string line;
-    for (size_t c = 0; c < row.size(); ++c) line += c + 1 < row.size() ? fmt::format("{:<{}}   ", row[c], width[c]) : row[c];
+    for (size_t c = 0; c < row.size(); ++c)
+      line += c + 1 < row.size() ? fmt::format("{:<{}}   ", row[c], width[c]) : row[c];
     fmt::print("{}\n", line);
   }
 }
@@ -51,7 +52,7 @@ Result<void> list(Context& context, const std::string& prefix, bool as_json) {
 
 Result<void> pull(Context& context, const std::string& model, bool insecure) {
   os::catch_interrupts();
-  PONDER_TRY(runtime::Client* client, context.local({}));   // the store is shared: no need to ask a server
+  PONDER_TRY(runtime::Client * client, context.local({}));  // the store is shared: no need to ask a server
   PullBar bar;
   return client->pull(model, insecure, [&](const store::PullProgress& p) { bar.update(p); }, &os::interrupt_flag());
 }
@@ -72,7 +73,7 @@ Result<void> create(Context& context, const std::string& model, const std::strin
 
 Result<void> remove(Context& context, const std::vector<std::string>& models) {
   for (const auto& model : models) {
-    PONDER_TRY(runtime::Client* client, context.client(model, {}));
+    PONDER_TRY(runtime::Client * client, context.client(model, {}));
     PONDER_CHECK_OK(client->remove(model));
     fmt::print("deleted '{}'\n", model);
   }
@@ -92,7 +93,8 @@ Result<void> running(Context& context, bool as_json) {
   std::vector<std::vector<std::string>> rows = {{"NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"}};
   for (const auto& m : models) {
     all.push_back(runtime::wire::running_model(m));
-    rows.push_back({m.name, m.digest.substr(0, 12), human_bytes(m.size), m.processor, fmt::format("{}", m.context_length), human_until(m.expires_at)});
+    rows.push_back({m.name, m.digest.substr(0, 12), human_bytes(m.size), m.processor,
+                    fmt::format("{}", m.context_length), human_until(m.expires_at)});
   }
   if (as_json) {
     fmt::print("{}\n", all.dump(2));
@@ -110,7 +112,8 @@ Result<void> stop(Context& context, const std::string& model) {
 
 struct ShowFlags {
   std::string model;
-  bool license = false, modelfile = false, parameters = false, chat_template = false, system = false, verbose = false, json = false;
+  bool license = false, modelfile = false, parameters = false, chat_template = false, system = false, verbose = false,
+       json = false;
 };
 
 void print_section(const char* title, const std::vector<std::pair<std::string, std::string>>& rows) {
@@ -120,7 +123,7 @@ void print_section(const char* title, const std::vector<std::pair<std::string, s
 }
 
 Result<void> show(Context& context, const ShowFlags& flags) {
-  PONDER_TRY(runtime::Client* client, context.local({}));
+  PONDER_TRY(runtime::Client * client, context.local({}));
   PONDER_TRY(const auto s, client->show(flags.model, flags.verbose));
   if (flags.json) {
     fmt::print("{}\n", runtime::wire::show(s).dump(2));
@@ -191,7 +194,7 @@ void add_models(CLI::App& app, Context& context) {
     bool insecure = false, json = false;
     ShowFlags show;
   };
-  auto f = std::make_shared<Flags>();   // shared by the callbacks below
+  auto f = std::make_shared<Flags>();  // shared by the callbacks below
 
   auto* c = app.add_subcommand("pull", "fetch a model: NAME, hf.co/USER/REPO[:QUANT] or the address of a GGUF file");
   c->add_option("model", f->model)->required();

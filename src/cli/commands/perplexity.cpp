@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kOutputRows = 32;   // logits of this many rows at once: 20 MB at a vocabulary of 152,064
+constexpr int kOutputRows = 32;  // logits of this many rows at once: 20 MB at a vocabulary of 152,064
 
 struct PerplexityFlags {
   std::string model, text, ids;
@@ -39,9 +39,10 @@ Result<std::vector<int32_t>> read_tokens(const PerplexityFlags& flags, const run
   if (!parsed.is_array()) return Error{ErrorCode::invalid_file, flags.ids + " is not a JSON array of token ids"};
   std::vector<int32_t> ids;
   for (size_t i = 0; i < parsed.size(); ++i) {
-    if (!parsed[i].is_number_integer() || parsed[i].get<int64_t>() < 0 || parsed[i].get<int64_t>() >= model.tokenizer->vocab_size())
-      return Error{ErrorCode::invalid_file, fmt::format("{}: entry {} is {}, not a token id below {}", flags.ids, i, parsed[i].dump(),
-                                                        model.tokenizer->vocab_size())};
+    if (!parsed[i].is_number_integer() || parsed[i].get<int64_t>() < 0 ||
+        parsed[i].get<int64_t>() >= model.tokenizer->vocab_size())
+      return Error{ErrorCode::invalid_file, fmt::format("{}: entry {} is {}, not a token id below {}", flags.ids, i,
+                                                        parsed[i].dump(), model.tokenizer->vocab_size())};
     ids.push_back(parsed[i].get<int32_t>());
   }
   return ids;
@@ -76,8 +77,9 @@ Result<void> perplexity(Context& context, PerplexityFlags& flags) {
   PONDER_TRY(const auto ids, read_tokens(flags, *model));
   if (ids.size() < 2) return Error{ErrorCode::invalid_argument, "at least two tokens are needed"};
   ProgressBar loading("loading");
-  PONDER_TRY(auto plan, runtime::load_plan(*model, flags.compute.options, std::min<int64_t>(flags.window, int64_t(ids.size())), kOutputRows,
-                                           [&](double f) { loading.fraction(f); }, &os::interrupt_flag()));
+  PONDER_TRY(auto plan, runtime::load_plan(
+                            *model, flags.compute.options, std::min<int64_t>(flags.window, int64_t(ids.size())),
+                            kOutputRows, [&](double f) { loading.fraction(f); }, &os::interrupt_flag()));
   loading.clear();
 
   ProgressBar bar("perplexity");
@@ -86,7 +88,7 @@ Result<void> perplexity(Context& context, PerplexityFlags& flags) {
   int64_t counted = 0;
   for (size_t start = 0; start < ids.size(); start += size_t(flags.window)) {
     const auto window = std::span(ids).subspan(start, std::min(size_t(flags.window), ids.size() - start));
-    json logprob = nullptr;   // of the row's own token: known from the row before it
+    json logprob = nullptr;  // of the row's own token: known from the row before it
     PONDER_CHECK_OK(run_window(*plan, window, [&](size_t i, std::span<const float> logits) {
       json entry = {{"token", window[i]}, {"logprob", logprob}};
       const double normalizer = sample::log_normalizer(logits);
@@ -111,8 +113,9 @@ Result<void> perplexity(Context& context, PerplexityFlags& flags) {
   if (flags.json) {
     fmt::print("{}\n", json{{"perplexity", value}, {"positions", std::move(positions)}}.dump());
   } else {
-    fmt::print("perplexity {:.4f} over {} tokens in windows of {} ({}, {}, KV {})\n", value, counted, flags.window, plan->info().backend,
-               backend::to_string(plan->info().precision), backend::to_string(plan->info().kv_format));
+    fmt::print("perplexity {:.4f} over {} tokens in windows of {} ({}, {}, KV {})\n", value, counted, flags.window,
+               plan->info().backend, backend::to_string(plan->info().precision),
+               backend::to_string(plan->info().kv_format));
   }
   return {};
 }
@@ -120,13 +123,15 @@ Result<void> perplexity(Context& context, PerplexityFlags& flags) {
 }  // namespace
 
 void add_perplexity(CLI::App& app, Context& context) {
-  auto flags = std::make_shared<PerplexityFlags>();   // shared with the callback
+  auto flags = std::make_shared<PerplexityFlags>();  // shared with the callback
   auto* command = app.add_subcommand("perplexity", "log-probabilities and perplexity of a text");
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   command->add_option("text", flags->text, "a text file");
   command->add_option("--ids", flags->ids, "JSON file with token ids instead of a text");
-  command->add_option("--window", flags->window, "tokens per window; windows are disjoint and start empty")->check(CLI::Range(2, 1 << 20));
-  command->add_option("--top", flags->top, "most likely next tokens to list per position (with --json)")->check(CLI::Range(0, 1 << 20));
+  command->add_option("--window", flags->window, "tokens per window; windows are disjoint and start empty")
+      ->check(CLI::Range(2, 1 << 20));
+  command->add_option("--top", flags->top, "most likely next tokens to list per position (with --json)")
+      ->check(CLI::Range(0, 1 << 20));
   command->add_flag("--json", flags->json);
   flags->compute.add_to(*command);
   command->callback([&context, flags, command] {

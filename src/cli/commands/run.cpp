@@ -28,7 +28,8 @@ Result<std::optional<bool>> parse_think(const std::string& value) {
   if (value.empty()) return std::optional<bool>();
   if (value == "true") return std::optional<bool>(true);
   if (value == "false") return std::optional<bool>(false);
-  return Error{ErrorCode::unsupported, "--think takes true or false; levels (\"" + value + "\") come with the thinking controls"};
+  return Error{ErrorCode::unsupported,
+               "--think takes true or false; levels (\"" + value + "\") come with the thinking controls"};
 }
 
 Result<void> run(Context& context, RunFlags& flags) {
@@ -48,7 +49,7 @@ Result<void> run(Context& context, RunFlags& flags) {
     request.messages.push_back(std::move(system));
   }
 
-  PONDER_TRY(runtime::Client* client, context.client(flags.model, flags.compute));
+  PONDER_TRY(runtime::Client * client, context.client(flags.model, flags.compute));
   PONDER_CHECK_OK(context.ensure_present(*client, flags.model));
 
   std::string prompt;
@@ -59,7 +60,8 @@ Result<void> run(Context& context, RunFlags& flags) {
     while (!in.empty() && in.back() == '\n') in.pop_back();
     if (!in.empty()) prompt = prompt.empty() ? in : in + "\n\n" + prompt;
   }
-  if (prompt.empty() && piped) return Error{ErrorCode::invalid_argument, "no prompt: give one as an argument or on standard input"};
+  if (prompt.empty() && piped)
+    return Error{ErrorCode::invalid_argument, "no prompt: give one as an argument or on standard input"};
   if (prompt.empty()) {
     ReplOptions repl;
     repl.hide_thinking = flags.hide_thinking;
@@ -103,7 +105,7 @@ void print_figures(const runtime::ChatResult& result, bool verbose, bool speed) 
 }
 
 void add_run(CLI::App& app, Context& context) {
-  auto flags = std::make_shared<RunFlags>();   // shared by the callbacks of this command
+  auto flags = std::make_shared<RunFlags>();  // shared by the callbacks of this command
   auto* command = app.add_subcommand("run", "run a model: one answer to PROMPT, or a conversation");
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   command->add_option("prompt", flags->prompt, "the question; standard input is put in front of it");

@@ -42,7 +42,7 @@ Result<void> serve(Context& context, ServeFlags& flags) {
 }  // namespace
 
 void add_serve(CLI::App& app, Context& context) {
-  auto flags = std::make_shared<ServeFlags>();   // shared with the callback
+  auto flags = std::make_shared<ServeFlags>();  // shared with the callback
   auto* command = app.add_subcommand("serve", "serve the HTTP API (Ollama's and OpenAI's routes)");
   command->add_option("--host", flags->host, "address to listen on (default: OLLAMA_HOST, 127.0.0.1:11434)");
   flags->compute.add_to(*command);

@@ -42,13 +42,14 @@ void add_tokenize(CLI::App& app, Context& context) {
     std::string model, text = "-";
     bool no_special = false;
   };
-  auto flags = std::make_shared<Flags>();   // shared with the callback
+  auto flags = std::make_shared<Flags>();  // shared with the callback
   auto* command = app.add_subcommand("tokenize", "the token ids of a text, as JSON");
   command->add_option("model", flags->model, "a model's name, or a GGUF file (a vocabulary will do)")->required();
   command->add_option("text", flags->text, "the text; - reads standard input");
   command->add_flag("--no-special", flags->no_special, "parse no control tokens and add none");
   command->callback([&context, flags] {
-    if (auto done = tokenize(context, flags->model, flags->text, flags->no_special); !done.ok()) report(context, done.error());
+    if (auto done = tokenize(context, flags->model, flags->text, flags->no_special); !done.ok())
+      report(context, done.error());
   });
 }
 

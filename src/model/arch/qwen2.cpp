@@ -6,7 +6,6 @@
 namespace ponder::model::arch {
 
 extern const Architecture qwen2;
-const Architecture qwen2{
-    .name = "qwen2", .rope_layout = RopeLayout::halves, .qkv_bias = Presence::required};
+const Architecture qwen2{.name = "qwen2", .rope_layout = RopeLayout::halves, .qkv_bias = Presence::required};
 
 }  // namespace ponder::model::arch

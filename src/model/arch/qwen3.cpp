@@ -7,9 +7,7 @@
 namespace ponder::model::arch {
 
 extern const Architecture qwen3;
-const Architecture qwen3{.name = "qwen3",
-                         .rope_layout = RopeLayout::halves,
-                         .qkv_bias = Presence::optional,
-                         .qk_norm = Presence::required};
+const Architecture qwen3{
+    .name = "qwen3", .rope_layout = RopeLayout::halves, .qkv_bias = Presence::optional, .qk_norm = Presence::required};
 
 }  // namespace ponder::model::arch

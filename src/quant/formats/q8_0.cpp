@@ -33,8 +33,7 @@ void quantize(const float* in, uint8_t* blocks, size_t n_blocks) {
     for (int i = 0; i < 32; ++i) peak = std::max(peak, std::fabs(in[i]));
     const float d = peak / 127.0f, inv = inverse(d);
     store_u16(blocks, scale_to_half(d));
-    for (int i = 0; i < 32; ++i)
-      blocks[2 + i] = uint8_t(int8_t(round_to_int(in[i] * inv, -127, 127)));
+    for (int i = 0; i < 32; ++i) blocks[2 + i] = uint8_t(int8_t(round_to_int(in[i] * inv, -127, 127)));
   }
 }
 

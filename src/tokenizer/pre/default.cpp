@@ -9,8 +9,8 @@ const PreTokenizerSpec& pre_tokenizer_default() {
   static const PreTokenizerSpec spec{
       .names = {"default"},
       .patterns = {R"([\p{P}\$\+<=>\^~\|]+)",
-                   R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))",
-                   R"(\p{N}+)", R"([0-9][0-9][0-9])"},
+                   R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S))", R"(\p{N}+)",
+                   R"([0-9][0-9][0-9])"},
   };
   return spec;
 }

@@ -9,8 +9,7 @@ namespace ponder::tokenizer {
 const PreTokenizerSpec& pre_tokenizer_smollm() {
   static const PreTokenizerSpec spec{
       .names = {"smollm", "starcoder", "refact"},
-      .patterns = {R"(\p{N})",
-                   R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"},
+      .patterns = {R"(\p{N})", R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)"},
   };
   return spec;
 }
