@@ -1,0 +1,78 @@
+// Attention on the card: RoPE, the write of K and V into pages, and softmax(q K^T) V read from pages.
+//
+// A page holds 64 tokens. In each layer and KV head of a page: K, then V, each [head_dim_padded / 8][64 tokens][8] half
+// precision ("chunks": 8 numbers of one token are 16 bytes, 8 tokens of a chunk are one 8 x 8 matrix for ldmatrix;
+// head_dim is padded to a multiple of 16 with zeros that the writer stores).
+//
+// Numerics: q is held as the sum of two halves (q = hi + lo, the error is 2^-22), K and V are halves as stored, also
+// for the rows in flight. Per block of 64 tokens (absolute positions): score = (hi.k + lo.k) * scale * log2 e, the
+// block's own maximum m, p = half(2^(score - m)), o = sum p v, l = sum p in mma order. Blocks are merged in order into
+// partials of 256 tokens, partials in order into the row: m' = max(m, m_b), o' = fma(o, 2^(m - m'), o_b * 2^(m_b - m')).
+// Tokens past the row's position add nothing, whatever the memory holds.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/cuda/launch.h"
+
+namespace ponder::backend::cuda {
+
+constexpr int kBlockTokens = 64;   ///< = kv::kPageTokens
+constexpr int kPartialBlocks = 4;  ///< blocks of a partial
+constexpr int kMaxHeadDim = 256;
+
+constexpr int padded_head_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
+
+/// Bytes of one layer in one page (K and V of all KV heads).
+constexpr size_t kv_layer_bytes(int n_kv_heads, int head_dim) {
+  return size_t(n_kv_heads) * 2 * size_t(padded_head_dim(head_dim)) * kBlockTokens * 2;
+}
+
+struct AttentionArgs {
+  int n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  float scale = 0;  ///< on q.k
+
+  // Rows. All in device memory; read after the wait.
+  int n_rows = 0;
+  const int32_t* positions = nullptr;   ///< [n_rows]; a negative one: the row is not there (its output is not written)
+  const int32_t* page_table = nullptr;  ///< [n_rows][page_table_stride]: page ids of the row's sequence
+  int64_t page_table_stride = 0;
+  int max_position = 0;  ///< no row's position is greater: bounds the grid and the scratch
+
+  float* q = nullptr;  ///< [n_rows][q_stride]: projections, biases added; rope_and_store() rotates it in place
+  int64_t q_stride = 0;
+  const float* k = nullptr;
+  int64_t k_stride = 0;
+  const float* v = nullptr;
+  int64_t v_stride = 0;
+
+  uint8_t* pages = nullptr;  ///< this layer's part of page 0
+  int64_t page_stride = 0;   ///< bytes from page to page
+
+  // RoPE: angles come as a table, made once by the host in double.
+  const float2* rope = nullptr;  ///< [positions][rope_dims / 2]: cos, sin (times the magnitude)
+  int rope_dims = 0;
+  bool rope_pairs = false;        ///< rotates (2i, 2i + 1), else (i, i + dims / 2)
+  const float* q_norm = nullptr;  ///< [head_dim] or null: RMS norm of each head before RoPE
+  const float* k_norm = nullptr;
+  float norm_epsilon = 0;
+
+  float* out = nullptr;  ///< [n_rows][out_stride], n_heads * head_dim numbers
+  int64_t out_stride = 0;
+
+  void* scratch = nullptr;  ///< attention_scratch_bytes(), zeroed once before its first use
+};
+
+/// For calls of up to `max_rows` rows of which at most `max_decode_rows` (<= 16) go to the split kernel.
+size_t attention_scratch_bytes(int max_rows, int n_heads, int head_dim, int max_position);
+
+/// Norms and rotates q in place; norms, rotates and stores k; stores v. All rows before any attend.
+cudaError_t rope_and_store(const AttentionArgs& args, const Launch& launch);
+/// Attention of rows whose K and V are stored. Up to 16 rows take a kernel that splits the tokens over the card; more
+/// rows a kernel that shares K and V among queries: consecutive rows with the same page table pointer content. Bits are the same.
+cudaError_t attend(const AttentionArgs& args, const Launch& launch);
+
+}  // namespace ponder::backend::cuda
