@@ -12,7 +12,7 @@ PROMPT ?= $(if $(filter ponder-tiny,$(MODEL)),$(KNIGHTS),$(SWITCHES))
 
 CONFIGURE = cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
 
-.PHONY: run build test verify test-models install dist clean format
+.PHONY: run build test verify test-models cuda-toolkit cuda-compile install dist clean format
 
 run: build
 	@printf '\n> %s\n\n' "$(PROMPT)"
@@ -40,6 +40,17 @@ verify: test
 test-models:
 	@tools/install-deps test
 	@tools/fetch-test-models
+
+# NVIDIA's compiler from PyPI, for machines without an installed CUDA; builds find it by themselves afterwards.
+cuda-toolkit:
+	@tools/install-deps test
+	@tools/fetch-cuda-toolkit
+
+# The NVIDIA backend compiled for two generations of cards; needs no card.
+cuda-compile: cuda-toolkit
+	@cmake -S . -B $(BUILD)-cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DPONDER_CORE_ONLY=ON -DPONDER_TESTS=OFF \
+	  -DPONDER_CUDA=ON "-DPONDER_CUDA_ARCHS=86-real;90a-real" >/dev/null
+	@cmake --build $(BUILD)-cuda -j $(JOBS) --target ponder_backend_cuda
 
 install: build
 	@cmake --install $(BUILD) --prefix "$(PREFIX)"

@@ -1,6 +1,7 @@
 # One folder under src/ = one library. Sources, tests and benchmarks are found by name, so adding a file edits nothing:
 #   x.cpp         -> the library ponder_<folder>          (for "backend/cpu": ponder_backend_cpu)
 #   x_test.cpp    -> the test program <folder>_test, run by ctest
+#   x.cu, x_test.cu -> likewise, where a CUDA toolkit was found
 #   x_bench.cpp   -> the benchmark program <folder>_bench (not run by ctest)
 #
 # ponder_library(<folder> [DEPS <other folders>] [LINK <targets>] [SUBFOLDERS <dirs with sources of the same library>]
@@ -13,12 +14,16 @@ function(ponder_library folder)
   foreach(dir . ${A_SUBFOLDERS})
     file(GLOB found CONFIGURE_DEPENDS ${root}/${dir}/*.cpp)
     list(APPEND sources ${found})
+    if(PONDER_HAVE_CUDA)
+      file(GLOB found CONFIGURE_DEPENDS ${root}/${dir}/*.cu)
+      list(APPEND sources ${found})
+    endif()
   endforeach()
   set(tests ${sources})
-  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  list(FILTER tests INCLUDE REGEX "_test\\.(cpp|cu)$")
   set(benches ${sources})
-  list(FILTER benches INCLUDE REGEX "_bench\\.cpp$")
-  list(FILTER sources EXCLUDE REGEX "(_test|_bench)\\.cpp$")
+  list(FILTER benches INCLUDE REGEX "_bench\\.(cpp|cu)$")
+  list(FILTER sources EXCLUDE REGEX "(_test|_bench)\\.(cpp|cu)$")
 
   if(sources)
     add_library(ponder_${name} STATIC ${sources})

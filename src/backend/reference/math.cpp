@@ -38,6 +38,11 @@ void multiply_tile(const double* w0, const double* w1, const double* x, uint64_t
 
 void Multiplier::multiply(const model::Tensor& w, std::span<const float> bias, const float* x, int n, float* y) {
   const uint64_t columns = w.columns;
+  if (rounding_ && !w.format->is_float) {
+    rounded_.assign(x, x + uint64_t(n) * columns);
+    for (int row = 0; row < n; ++row) rounding_(std::span(&rounded_[uint64_t(row) * columns], columns));
+    x = rounded_.data();
+  }
   const int tile = n <= 2 ? 2 : kTile;
   const int n_tiles = (n + tile - 1) / tile;
   const auto multiply_tile_of = tile == 2 ? multiply_tile<1> : multiply_tile<kTile / 2>;

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "backend/reference/reference.h"
 #include "base/thread_pool.h"
 #include "model/model.h"
 
@@ -14,7 +15,8 @@ namespace ponder::backend::reference {
 /// Matrix products on a pool of threads. Keeps its working memory between calls.
 class Multiplier {
  public:
-  explicit Multiplier(ThreadPool& pool) : pool_(pool), weights_(size_t(pool.size())) {}
+  explicit Multiplier(ThreadPool& pool, Rounding rounding = {})
+      : pool_(pool), rounding_(std::move(rounding)), weights_(size_t(pool.size())) {}
 
   /// y[n][w.rows] = x[n][w.columns] times w, plus bias (may be empty). Each number is a float64 sum
   /// in ascending order of columns, rounded once.
@@ -25,6 +27,8 @@ class Multiplier {
 
  private:
   ThreadPool& pool_;
+  const Rounding rounding_;
+  std::vector<float> rounded_;                // x after rounding_
   std::vector<double> tiles_;                 // x in tiles of rows: [tile][column][row of the tile]
   std::vector<std::vector<double>> weights_;  // per thread: a few dequantised rows of w
 };

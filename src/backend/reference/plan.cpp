@@ -27,7 +27,7 @@ std::vector<float> floats_of(const model::Tensor& tensor) {
 
 class ReferencePlan final : public Plan {
  public:
-  ReferencePlan(std::shared_ptr<const model::Model> model, const PlanOptions& options);
+  ReferencePlan(std::shared_ptr<const model::Model> model, const PlanOptions& options, Rounding rounding);
 
   const MemoryReport& memory_report() const override { return report_; }
   const PlanInfo& info() const override { return info_; }
@@ -54,6 +54,7 @@ class ReferencePlan final : public Plan {
 
   const std::shared_ptr<const model::Model> model_;  // shared with whoever loaded it
   const PlanOptions options_;
+  const Rounding rounding_;
   MemoryReport report_;
   PlanInfo info_;
 
@@ -75,8 +76,8 @@ class ReferencePlan final : public Plan {
   std::vector<float> sample_scratch_;
 };
 
-ReferencePlan::ReferencePlan(std::shared_ptr<const model::Model> model, const PlanOptions& options)
-    : model_(std::move(model)), options_(options) {
+ReferencePlan::ReferencePlan(std::shared_ptr<const model::Model> model, const PlanOptions& options, Rounding rounding)
+    : model_(std::move(model)), options_(options), rounding_(std::move(rounding)) {
   const ModelSpec& s = spec();
   for (const LayerSpec& l : s.layers) {
     layer_offset_.push_back(page_elements_);
@@ -111,7 +112,7 @@ ReferencePlan::ReferencePlan(std::shared_ptr<const model::Model> model, const Pl
 
 Result<void> ReferencePlan::load(const Progress& progress, const StopFlag* stop) {
   pool_.emplace(info_.threads);
-  multiplier_.emplace(*pool_);
+  multiplier_.emplace(*pool_, rounding_);
   vectors_.clear();
   for (const auto& w : model_->layers) {
     if (stop != nullptr && stop->load()) return Error{ErrorCode::cancelled, "loading was stopped"};
@@ -279,6 +280,7 @@ Result<std::vector<RowResult>> ReferencePlan::collect() {
 
 class ReferenceBackend final : public Backend {
  public:
+  explicit ReferenceBackend(Rounding rounding) : rounding_(std::move(rounding)) {}
   const char* name() const override { return "reference"; }
 
   Result<std::unique_ptr<Plan>> compile(std::shared_ptr<const model::Model> model,
@@ -287,12 +289,17 @@ class ReferenceBackend final : public Backend {
         options.kv_tokens > (int64_t(1) << 31)) {
       return Error{ErrorCode::invalid_argument, "reference: rows and KV tokens must be at least 1"};
     }
-    return std::unique_ptr<Plan>(std::make_unique<ReferencePlan>(std::move(model), options));
+    return std::unique_ptr<Plan>(std::make_unique<ReferencePlan>(std::move(model), options, rounding_));
   }
+
+ private:
+  const Rounding rounding_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend() { return std::make_unique<ReferenceBackend>(); }
+std::unique_ptr<Backend> make_backend(Rounding rounding) {
+  return std::make_unique<ReferenceBackend>(std::move(rounding));
+}
 
 }  // namespace ponder::backend::reference
