@@ -52,6 +52,7 @@ struct Decision {
   /// a fresh one with it. Sinks see a rewind as an event whose position is not the next. Dropping an end token that
   /// was just drawn lets the sequence go on.
   std::optional<int32_t> rewind_to;
+  std::string why;  ///< who or what decided ("budget", "user", "loop"): for receipts only
 };
 
 /// Steers one sequence. All calls come on the engine's thread; they must be quick. A reason to end that comes from a
@@ -75,11 +76,28 @@ class Controller {
   virtual void on_finish(const std::string& reason) { (void)reason; }
 };
 
+/// Proposes what a sequence may say next. Proposals are computed together with the next token and checked: exactly those
+/// that the sequence would have drawn itself are accepted, so a drafter changes the speed and never the text. Controllers
+/// see accepted tokens only, one after the other. While a controller gives a mask nothing is drafted.
+class Drafter {
+ public:
+  virtual ~Drafter() = default;
+  /// Writes up to draft.size() tokens that may follow `tokens` (prompt and output so far); returns how many, 0 for none.
+  /// Called on the engine's thread, at most once a step; must be quick.
+  virtual int propose(std::span<const TokenId> tokens, std::span<TokenId> draft) = 0;
+  /// What became of the last proposal: its first `accepted` tokens were right, of `checked` that were looked at. The
+  /// engine looks at as many as its measured step times make worth while.
+  virtual void verified(int checked, int accepted) { (void)checked, (void)accepted; }
+  /// How likely a proposed token is right, while nothing is known about this sequence.
+  virtual double expected() const { return 0.6; }
+};
+
 struct Stats {
   int prompt_tokens = 0, cached_tokens = 0, output_tokens = 0;
-  double queue_seconds = 0;    ///< from submit until its first row ran
-  double prefill_seconds = 0;  ///< until the first token was there
-  double decode_seconds = 0;   ///< from the first to the last token
+  int draft_tokens = 0, accepted_tokens = 0;  ///< drafts that were computed, and those of them that were right
+  double queue_seconds = 0;                   ///< from submit until its first row ran
+  double prefill_seconds = 0;                 ///< until the first token was there
+  double decode_seconds = 0;                  ///< from the first to the last token
 };
 
 struct Finished {
@@ -110,6 +128,7 @@ struct SequenceRequest {
   int top_logprobs = -1;                                 ///< see sample::Request
   std::string client;                                    ///< whose cache it may use
   std::vector<std::shared_ptr<Controller>> controllers;  // shared with the caller, who may read results from them
+  std::shared_ptr<Drafter> drafter;                      // shared with the caller likewise; null: none
   Sink sink;
 };
 

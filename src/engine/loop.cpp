@@ -86,10 +86,12 @@ void Loop::poll_controllers() {
 std::vector<Loop::Share> Loop::schedule() {
   ++turn_;
   std::vector<Work> work;
-  for (const auto& s : running_) work.push_back({s->pending(), s->generating(), s->may_draw(), s->last_turn});
+  for (const auto& s : running_)
+    work.push_back({s->pending(), s->generating(), s->may_draw(), s->last_turn,
+                    s->propose(options_.max_output_rows - 1), s->draft_odds()});
   std::vector<Share> shares;
   for (const Grant& grant : scheduler_.schedule(work))
-    shares.push_back({running_[grant.index].get(), grant.rows, grant.draw});
+    shares.push_back({running_[grant.index].get(), grant.rows, grant.draw, grant.drafts});
   // Room for every row, oldest first. Making it may take pages, and so the share, from a younger sequence.
   for (size_t i = 0; i < shares.size();) {
     Sequence* s = shares[i].sequence;
@@ -100,6 +102,9 @@ std::vector<Loop::Share> Loop::schedule() {
       std::erase_if(shares, [s](const Share& share) { return share.sequence == s; });
     }
   }
+  // Drafts take only pages that nobody needs.
+  for (Share& share : shares)
+    if (share.drafts > 0 && !share.sequence->state->reserve(share.rows + share.drafts).ok()) share.drafts = 0;
   return shares;
 }
 
@@ -107,10 +112,10 @@ backend::Batch Loop::assemble(const std::vector<Share>& shares) {
   backend::Batch batch;
   for (const Share& share : shares) {
     Sequence& s = *share.sequence;
-    const int begin = s.state->length();
-    for (int i = begin; i < begin + share.rows; ++i)
-      batch.rows.push_back({s.state.get(), s.tokens()[size_t(i)], i, nullptr, false});
-    if (share.draw) batch.rows.back().sampling = &s.prepare_draw();
+    const int begin = s.state->length(), end = begin + share.rows + share.drafts;
+    const auto draws = share.draw ? s.prepare_draws(share.drafts) : std::span<const sample::Request>();
+    for (int i = begin; i < end; ++i) batch.rows.push_back({s.state.get(), s.tokens()[size_t(i)], i, nullptr, false});
+    for (size_t i = 0; i < draws.size(); ++i) batch.rows[batch.rows.size() - draws.size() + i].sampling = &draws[i];
   }
   return batch;
 }
@@ -124,20 +129,21 @@ Result<std::vector<backend::RowResult>> Loop::run(const backend::Batch& batch, c
         quit_ || std::all_of(in_flight_.begin(), in_flight_.end(), [&](SequenceId id) { return cancelled_.count(id); });
   }
   const double begin = options_.clock();
-  int decode_rows = 0;
+  int decode_rows = 0, draft_rows = 0;
   for (const Share& share : shares) {
     share.sequence->first_row(begin);
     if (share.sequence->generating()) decode_rows += share.rows;
+    draft_rows += share.drafts;
   }
-  const int prefill_rows = int(batch.rows.size()) - decode_rows;
+  const int prefill_rows = int(batch.rows.size()) - decode_rows - draft_rows;
 
   auto launched = plan_->launch(batch, &stop_);
   Result<std::vector<backend::RowResult>> results =
       launched.ok() ? plan_->collect() : Result<std::vector<backend::RowResult>>(std::move(launched).error());
   if (results.ok()) {
-    scheduler_.measured(decode_rows, prefill_rows, options_.clock() - begin);
+    scheduler_.measured(decode_rows, prefill_rows, options_.clock() - begin, draft_rows);
     ++counts_.steps;
-    counts_.decode_tokens += uint64_t(decode_rows);
+    counts_.decode_tokens += uint64_t(decode_rows + draft_rows);
     counts_.prefill_tokens += uint64_t(prefill_rows);
   }
   std::lock_guard lock(mutex_);
@@ -146,6 +152,7 @@ Result<std::vector<backend::RowResult>> Loop::run(const backend::Batch& batch, c
 }
 
 void Loop::settle(const std::vector<Share>& shares, const Result<std::vector<backend::RowResult>>& results) {
+  for (const Share& share : shares) share.sequence->take_drafts_back();
   if (!results.ok()) {
     if (results.error().code == ErrorCode::cancelled && stop_) return;  // the next turn ends whom it concerns
     for (const Share& share : shares) share.sequence->end(finish::kError, results.error());
@@ -155,11 +162,15 @@ void Loop::settle(const std::vector<Share>& shares, const Result<std::vector<bac
   size_t row = 0;
   for (const Share& share : shares) {
     Sequence& s = *share.sequence;
-    row += size_t(share.rows);
-    if (is_cancelled(s.id())) continue;  // nothing is heard of it any more but its end
-    if (index_) index_pages(s);
+    const std::span<const backend::RowResult> own(results->data() + row, size_t(share.rows + share.drafts));
+    row += own.size();
+    if (is_cancelled(s.id())) {  // nothing is heard of it any more but its end
+      s.state->trim(int(s.tokens().size()));
+      continue;
+    }
     if (!s.generating()) s.prefilled(s.state->length());
-    if (share.draw) s.drawn((*results)[row - 1].sampled, now);
+    if (share.draw) s.drawn(own.last(size_t(share.drafts) + 1), now);
+    if (index_) index_pages(s);
   }
 }
 

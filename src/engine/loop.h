@@ -43,6 +43,7 @@ class Loop final : public Engine {
     Sequence* sequence;
     int rows;
     bool draw;
+    int drafts;  // further rows, after those
   };
 
   // loop.cpp: one turn, in this order.

@@ -4,6 +4,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace ponder::engine {
 namespace {
@@ -13,6 +14,8 @@ constexpr int kShort = 32;
 constexpr int kLeastMixed = 16, kLeastAlone = 64;
 // Without anybody generating a step may take this many times the target.
 constexpr double kAloneFactor = 4;
+// A measured step time is forgotten after so many steps without a new one.
+constexpr uint64_t kFresh = 2000;
 }  // namespace
 
 int Scheduler::prefill_budget(int decode_rows) const {
@@ -77,11 +80,72 @@ std::vector<Grant> Scheduler::schedule(std::span<const Work> work) {
   std::vector<Grant> grants;
   for (size_t i = 0; i < n; ++i)
     if (rows[i] > 0) grants.push_back({i, rows[i], bool(draw[i])});
+  add_drafts(work, grants, left - std::accumulate(rows.begin(), rows.end(), 0) + decode_rows, outputs);
   return grants;
 }
 
-void Scheduler::measured(int decode_rows, int prefill_rows, double seconds) {
+// The next draft row goes where it is most likely right; the number of rows is the one that gives most tokens a second,
+// by what steps of that many rows were measured to take.
+void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grants, int rows_left,
+                           int outputs_left) const {
+  const bool any = std::any_of(grants.begin(), grants.end(), [&](const Grant& g) { return work[g.index].drafts > 0; });
+  if (!any || decode_seconds_ <= 0) return;
+  int rows = 0, drawing = 0;
+  for (const Grant& g : grants) rows += g.rows, drawing += g.draw;
+  const double longest = drawing == int(grants.size()) && drawing == 1
+                             ? limits_.target_seconds * kAloneFactor
+                             : std::max(limits_.target_seconds, 2 * decode_seconds_);
+
+  std::vector<int> tried(grants.size(), 0);
+  std::vector<double> odds(grants.size(), 0);  // that a further row of this sequence is of use
+  for (size_t i = 0; i < grants.size(); ++i) odds[i] = grants[i].draw ? work[grants[i].index].draft_odds : 0;
+  double tokens = drawing, best = tokens / times_.seconds(rows);
+  for (int n = 1; n <= std::min(rows_left, outputs_left); ++n) {
+    size_t at = grants.size();
+    for (size_t i = 0; i < grants.size(); ++i)
+      if (tried[i] < work[grants[i].index].drafts && odds[i] > 0 && (at == grants.size() || odds[i] > odds[at])) at = i;
+    if (at == grants.size()) break;
+    tokens += odds[at];
+    odds[at] *= work[grants[at].index].draft_odds;
+    ++tried[at];
+    const double seconds = times_.seconds(rows + n);
+    if (seconds > longest) break;
+    if (tokens / seconds <= best) continue;
+    best = tokens / seconds;
+    for (size_t i = 0; i < grants.size(); ++i) grants[i].drafts = tried[i];
+  }
+}
+
+void StepTimes::measured(int rows, double seconds) {
+  ++step_;
+  int i = 0;
+  while (i + 1 < kSizes && size_of(i + 1) <= rows) ++i;
+  Entry& e = entries_[i];
+  // Counted as the size below, which makes it look a little slower than it is: sizes lie close together.
+  e.seconds = e.seconds <= 0 || step_ - e.step > kFresh ? seconds : 0.7 * e.seconds + 0.3 * seconds;
+  e.step = step_;
+}
+
+double StepTimes::seconds(int rows) const {
+  int below = -1, above = -1;
+  for (int i = 0; i < kSizes; ++i) {
+    if (entries_[i].seconds <= 0 || step_ - entries_[i].step > kFresh) continue;
+    if (size_of(i) <= rows) below = i;
+    if (size_of(i) > rows && above < 0) above = i;
+  }
+  if (below < 0) return above < 0 ? 0 : entries_[above].seconds;
+  const double base = entries_[below].seconds;
+  const int more = rows - size_of(below);
+  if (more == 0) return base;
+  if (above >= 0)
+    return base + std::max(0.0, entries_[above].seconds - base) * more / (size_of(above) - size_of(below));
+  return base + more * base / (4 * size_of(below));  // a guess on the low side: trying it will tell
+}
+
+void Scheduler::measured(int decode_rows, int prefill_rows, double seconds, int draft_rows) {
   auto average = [](double& mean, double value) { mean = mean <= 0 ? value : 0.7 * mean + 0.3 * value; };
+  times_.measured(decode_rows + prefill_rows + draft_rows, seconds);
+  if (draft_rows > 0) return;
   if (prefill_rows == 0) {
     average(decode_seconds_, seconds);
   } else {

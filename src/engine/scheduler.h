@@ -15,17 +15,38 @@ struct Work {
   bool generating = false;  ///< has drawn a token before
   bool may_draw = true;     ///< the row of the last pending token may draw
   uint64_t last_turn = 0;   ///< when it last got rows: who waited longest goes first when not all fit
+  int drafts = 0;           ///< tokens that a drafter proposes
+  double draft_odds = 0;    ///< how likely each of them is right
 };
 
 struct Grant {
   size_t index = 0;  ///< into the work
   int rows = 0;
   bool draw = false;  ///< the last row draws
+  int drafts = 0;     ///< further rows after those, each drawing
 };
 
 struct SchedulerLimits {
   int max_rows = 512, max_outputs = 32;
   double target_seconds = 0.1;
+};
+
+/// What a step of so many rows takes, as measured of late; between what was measured, a straight line.
+class StepTimes {
+ public:
+  void measured(int rows, double seconds);
+  /// 0 while nothing is known.
+  double seconds(int rows) const;
+
+ private:
+  static constexpr int kSizes = 22;  // 1, 2, 3, 4, 6, 8, 12, 16, ... 2048
+  static int size_of(int index) { return index == 0 ? 1 : (index % 2 == 1 ? 2 : 3) << ((index - 1) / 2); }
+  struct Entry {
+    double seconds = 0;
+    uint64_t step = 0;
+  };
+  Entry entries_[kSizes];
+  uint64_t step_ = 0;
 };
 
 class Scheduler {
@@ -34,13 +55,15 @@ class Scheduler {
 
   /// Work is given oldest first; grants come in the same order. Not empty unless there is no work.
   std::vector<Grant> schedule(std::span<const Work> work);
-  /// How long a step took: what prompt chunks are sized by.
-  void measured(int decode_rows, int prefill_rows, double seconds);
+  /// How long a step took: what prompt chunks and drafts are sized by.
+  void measured(int decode_rows, int prefill_rows, double seconds, int draft_rows = 0);
 
  private:
   int prefill_budget(int decode_rows) const;
+  void add_drafts(std::span<const Work> work, std::vector<Grant>& grants, int rows_left, int outputs_left) const;
 
   SchedulerLimits limits_;
+  StepTimes times_;
   double decode_seconds_ = 0;  // a step of decode rows only, moving average; 0: not yet known
   double row_seconds_ = 0;     // a further prefill row
   uint64_t turn_ = 0;

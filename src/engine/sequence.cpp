@@ -1,6 +1,7 @@
 // The rules of a sequence. A token joins in this order: appended; controllers asked; sink told; decisions carried out
 // (finish, params, stream, rewind, force); then end token, max_new_tokens and context are looked at. Forced tokens join
-// the same way, one after the other, until none waits. Next to read: loop.cpp.
+// the same way, one after the other, until none waits. Drafted rows are taken in order while everything that joined is
+// what was drafted and nothing changed that they were drawn with. Next to read: loop.cpp.
 #include "engine/sequence.h"
 
 #include <algorithm>
@@ -10,6 +11,8 @@ namespace ponder::engine {
 namespace {
 // Forced tokens that join in one turn: a controller that forces for ever must not hold up the others.
 constexpr int kForcedPerTurn = 1024;
+// Drafts of the last so many (about) decide how likely the next ones are right; a drafter's own guess counts as so many.
+constexpr double kDraftMemory = 64, kDraftPrior = 3;
 }  // namespace
 
 Sequence::Sequence(SequenceId id, SequenceRequest request, int limit, int vocab_size, double now)
@@ -32,6 +35,7 @@ std::unique_ptr<Sequence> Sequence::fork(SequenceId id, uint32_t stream,
   request.stream = stream;
   request.controllers = std::move(controllers);
   request.sink = std::move(sink);
+  request.drafter = nullptr;  // it knows the original's text
   if (request.max_new_tokens >= 0)
     request.max_new_tokens = std::max(0, request.max_new_tokens - (int(request.prompt.size()) - prompt_size_));
   return std::make_unique<Sequence>(id, std::move(request), limit_, vocab_size_, now);
@@ -69,8 +73,12 @@ void Sequence::consult(Ask ask) {
     auto valid = sample::validate(*joint.params);
     if (!valid.ok()) return end(finish::kError, valid.error().with_context("a controller's sampling parameters"));
     request_.sampling = std::move(*joint.params);
+    ++changes_;
   }
-  if (joint.stream) request_.stream = *joint.stream;
+  if (joint.stream) {
+    request_.stream = *joint.stream;
+    ++changes_;
+  }
   if (joint.rewind_to) rewind(*joint.rewind_to);
   for (TokenId token : joint.force) {
     if (token < 0 || token >= vocab_size_)
@@ -81,6 +89,7 @@ void Sequence::consult(Ask ask) {
 }
 
 void Sequence::rewind(int position) {
+  ++changes_;
   position = std::max(position, prompt_size_);
   forced_.clear();
   if (position >= int(tokens_.size())) return;
@@ -122,38 +131,105 @@ void Sequence::join(TokenId token, bool forced, const sample::Sampled& sampled) 
   if (int(tokens_.size()) >= limit_) end(finish::kContext);
 }
 
-const sample::Request& Sequence::prepare_draw() {
-  draw_ = {};
-  draw_.params = &request_.sampling;
-  draw_.history = tokens_;
-  draw_.stream = request_.stream;
-  draw_.position = uint32_t(tokens_.size());
-  draw_.top_logprobs = request_.top_logprobs;
+bool Sequence::masked() const {
+  return std::any_of(request_.controllers.begin(), request_.controllers.end(),
+                     [](const auto& controller) { return !controller->mask().empty(); });
+}
+
+int Sequence::propose(int most) {
+  proposed_ = 0;
+  if (!request_.drafter || !generating() || !may_draw()) return 0;
+  const int size = int(tokens_.size());
+  most = std::min(most, limit_ - size - 1);
+  if (request_.max_new_tokens >= 0) most = std::min(most, request_.max_new_tokens - (size - prompt_size_) - 1);
+  if (most <= 0 || masked()) return 0;
+  if (int(draft_.size()) < most) draft_.resize(size_t(most));
+  const int n = std::clamp(request_.drafter->propose(tokens_, std::span(draft_).first(size_t(most))), 0, most);
+  while (proposed_ < n && draft_[size_t(proposed_)] >= 0 && draft_[size_t(proposed_)] < vocab_size_) ++proposed_;
+  // What is proposed and never tried because it failed before gets another chance some day.
+  draft_trials_ *= 1 - 0.1 / kDraftMemory;
+  draft_hits_ *= 1 - 0.1 / kDraftMemory;
+  return proposed_;
+}
+
+double Sequence::draft_odds() const {
+  if (!request_.drafter) return 0;
+  return std::clamp((draft_hits_ + kDraftPrior * request_.drafter->expected()) / (draft_trials_ + kDraftPrior), 0.0,
+                    1.0);
+}
+
+void Sequence::take_drafts_back() {
+  tokens_.resize(tokens_.size() - size_t(laid_));
+  laid_ = 0;
+}
+
+std::span<const sample::Request> Sequence::prepare_draws(int drafts) {
+  laid_ = std::min(drafts, proposed_);
+  const size_t size = tokens_.size();
+  tokens_.insert(tokens_.end(), draft_.begin(), draft_.begin() + laid_);
+  sample::Request draw;
+  draw.params = &request_.sampling;
+  draw.stream = request_.stream;
+  draw.top_logprobs = request_.top_logprobs;
   int masks = 0;
   for (const auto& controller : request_.controllers) {
     const sample::MaskWords mask = controller->mask();
     if (mask.empty()) continue;
     if (++masks == 1) {
-      draw_.mask = mask;
+      draw.mask = mask;
       continue;
     }
-    if (masks == 2) joint_mask_.assign(draw_.mask.begin(), draw_.mask.end());
+    if (masks == 2) joint_mask_.assign(draw.mask.begin(), draw.mask.end());
     joint_mask_.resize(std::min(joint_mask_.size(), mask.size()));
     for (size_t i = 0; i < joint_mask_.size(); ++i) joint_mask_[i] &= mask[i];
-    draw_.mask = joint_mask_;
+    draw.mask = joint_mask_;
   }
   // A plan takes whole masks only; what a short one leaves out is forbidden.
   const size_t words = size_t(vocab_size_ + 31) / 32;
-  if (masks > 0 && draw_.mask.size() < words) {
-    std::vector<uint32_t> whole(draw_.mask.begin(), draw_.mask.end());
+  if (masks > 0 && draw.mask.size() < words) {
+    std::vector<uint32_t> whole(draw.mask.begin(), draw.mask.end());
     whole.resize(words, 0);
     joint_mask_ = std::move(whole);
-    draw_.mask = joint_mask_;
+    draw.mask = joint_mask_;
   }
-  return draw_;
+  draws_.assign(size_t(laid_) + 1, draw);
+  for (size_t i = 0; i < draws_.size(); ++i) {
+    draws_[i].history = std::span(tokens_).first(size + i);
+    draws_[i].position = uint32_t(size + i);
+  }
+  return draws_;
 }
 
-void Sequence::drawn(const sample::Sampled& sampled, double now) {
+void Sequence::drawn(std::span<const backend::RowResult> rows, double now) {
+  const size_t base = tokens_.size(), drafts = rows.size() - 1;
+  bool missed = false;
+  for (size_t next = 0;;) {
+    const uint64_t before = changes_;
+    draw_one(rows[next].sampled, now);
+    if (ended() || changes_ != before) break;
+    // Forced tokens may have joined too: they are as good as drawn ones if they were drafted.
+    const size_t joined = tokens_.size() - base;
+    if (joined > drafts) break;
+    missed = !std::equal(tokens_.begin() + long(base + next), tokens_.end(), draft_.begin() + long(next));
+    if (missed || !may_draw() || masked()) break;
+    next = joined;
+  }
+  if (drafts == 0) return;
+  size_t right = 0;
+  while (right < drafts && base + right < tokens_.size() && tokens_[base + right] == draft_[right]) ++right;
+  // Rows of wrong drafts never were; the row of the last token is computed again with the next batch.
+  state->trim(int(std::min(base + right, tokens_.size() - 1)));
+  stats_.draft_tokens += int(drafts);
+  stats_.accepted_tokens += int(right);
+  const int checked = int(right) + missed;
+  for (int i = 0; i < checked; ++i) {
+    draft_trials_ = draft_trials_ * (1 - 1 / kDraftMemory) + 1;
+    draft_hits_ = draft_hits_ * (1 - 1 / kDraftMemory) + (i < int(right));
+  }
+  request_.drafter->verified(checked, int(right));
+}
+
+void Sequence::draw_one(const sample::Sampled& sampled, double now) {
   if (sampled.token < 0) {
     return end(
         finish::kError,

@@ -40,10 +40,17 @@ class Sequence {
   void start();
   /// Between steps: on_step of the controllers, then forced tokens that still wait.
   void poll();
-  /// What the last pending row draws with; valid until the next event of this sequence.
-  const sample::Request& prepare_draw();
-  /// A drawn token joins the sequence. All events and decisions that follow from it happen here.
-  void drawn(const sample::Sampled& sampled, double now);
+  /// Asks the drafter for up to `most` tokens; how many there are.
+  int propose(int most);
+  /// How likely a drafted token is right.
+  double draft_odds() const;
+  /// What the last pending row and the rows of `drafts` drafts after it draw with; valid until the next event of this
+  /// sequence. Until take_drafts_back() the drafts stand at the end of tokens().
+  std::span<const sample::Request> prepare_draws(int drafts);
+  void take_drafts_back();
+  /// Results of those rows: drawn tokens join the sequence as long as they are what was drafted. All events and decisions
+  /// that follow happen here.
+  void drawn(std::span<const backend::RowResult> rows, double now);
   void prefilled(int cached_now);
   void first_row(double now);
 
@@ -61,6 +68,8 @@ class Sequence {
   template <class Ask>
   void consult(Ask ask);
   void join(TokenId token, bool forced, const sample::Sampled& sampled);
+  void draw_one(const sample::Sampled& sampled, double now);
+  bool masked() const;
   void drain_forced();
   void rewind(int position);
 
@@ -71,8 +80,12 @@ class Sequence {
   std::deque<TokenId> forced_;
   bool started_ = false;
   std::optional<Ending> ending_;
-  sample::Request draw_;
+  std::vector<sample::Request> draws_;
   std::vector<uint32_t> joint_mask_;
+  uint64_t changes_ = 0;        // of parameters, stream or past tokens: what later rows were drawn with no longer holds
+  std::vector<TokenId> draft_;  // proposed; the first laid_ of them stand in tokens_ while a batch runs
+  int proposed_ = 0, laid_ = 0;
+  double draft_trials_ = 0, draft_hits_ = 0;  // of late
   Stats stats_;
   double submitted_, first_row_ = -1, first_token_ = -1, last_token_ = -1;
 };
