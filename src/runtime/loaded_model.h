@@ -48,6 +48,7 @@ class LoadedModel {
 
   const OpenModel& open() const { return *open_; }
   engine::Engine& engine() { return *engine_; }
+  const engine::Engine& engine() const { return *engine_; }
   int context_limit() const { return context_limit_; }      ///< most that one sequence may have here
   int default_context() const { return default_context_; }  ///< when num_ctx is not given
   double load_seconds() const { return load_seconds_; }

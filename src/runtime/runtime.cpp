@@ -15,6 +15,7 @@
 #include "runtime/loaded_model.h"
 #include "runtime/reply.h"
 #include "runtime/show.h"
+#include "runtime/turn.h"
 
 namespace ponder::runtime {
 namespace {
@@ -289,58 +290,15 @@ class RuntimeImpl : public Runtime {
     }
   }
 
-  // Renders, encodes and submits. After success the engine's callbacks own the rest.
+  // Makes the request ready and submits it. After success the engine's callbacks own the rest.
   Result<void> begin(Job& job, Resident* r, double load_seconds) {
-    const OpenModel& open = r->model->open();
-    const ChatRequest& request = job.request;
-    PONDER_TRY(const auto segments, open.render(request));
-    tokenizer::EncodeOptions encode;
-    encode.add_bos = request.context.empty();
-    std::vector<tokenizer::TokenId> prompt = open.tokenizer->encode(segments, encode);
-    if (!request.context.empty()) {  // a continued conversation begins only once
-      if (!prompt.empty() && prompt.front() == open.tokenizer->bos()) prompt.erase(prompt.begin());
-      for (const int32_t id : request.context)
-        if (id < 0 || id >= open.tokenizer->vocab_size())
-          return Error{ErrorCode::invalid_argument,
-                       "context holds " + std::to_string(id) + ", which is no token of this model"};
-      prompt.insert(prompt.begin(), request.context.begin(), request.context.end());
-    }
-    if (prompt.empty()) return Error{ErrorCode::invalid_argument, "the prompt is empty"};
-
-    Options options = open.defaults;
-    options.merge(request.options);
     auto result = std::make_shared<ChatResult>();  // shared by the callbacks of one reply
     result->load_seconds = load_seconds;
-    result->bytes_per_token = r->model->engine().plan().info().bytes_per_token;
-    PONDER_TRY(const int context, context_for(*r->model, options, result->warnings));
-    if (int(prompt.size()) >= context)
-      return Error{ErrorCode::out_of_range,
-                   "the prompt has " + std::to_string(prompt.size()) + " tokens and the context holds " +
-                       std::to_string(context) + ", answer included; shorten the conversation or raise num_ctx" +
-                       " (this model and machine: up to " + std::to_string(r->model->context_limit()) + ")"};
-    result->context_length = context;
-    result->prompt_tokens = int(prompt.size());
-
-    Reply::Setup setup;
-    setup.tokenizer = open.tokenizer;
-    setup.tags = open.thinking;
-    setup.starts_inside = open.thinking && chat::ends_inside_thought(segments, *open.thinking);
-    setup.stops = options.stop.value_or(std::vector<std::string>());
-    setup.logprobs = request.logprobs;
-    setup.deliver = job.sink.on_delta;
-    auto reply = std::make_shared<Reply>(std::move(setup));  // shared with the engine
-
-    engine::SequenceRequest sequence;
-    sequence.prompt = prompt;
-    sequence.sampling = sampling_of(options);
-    result->seed = sequence.sampling.seed;
-    sequence.max_new_tokens = options.num_predict.value_or(-1) < 0 ? -1 : *options.num_predict;
-    sequence.context_length = context;
-    const auto ends = open.tokenizer->end_of_generation();
-    sequence.end_tokens.assign(ends.begin(), ends.end());
-    sequence.top_logprobs = request.logprobs ? request.top_logprobs : -1;
-    sequence.client = request.client;
-    sequence.controllers.push_back(reply);
+    PONDER_TRY(Turn turn, make_turn(*r->model, job.request, *result));
+    const Chain chain = make_chain(turn, job.sink.on_delta);
+    const auto reply = chain.reply;
+    engine::SequenceRequest sequence = turn.sequence;
+    sequence.controllers = chain.controllers;
     const double submitted = job.submitted;
     sequence.sink.on_token = [result, submitted](const engine::TokenEvent&) {
       if (result->output_tokens++ == 0) result->first_token_seconds = os::monotonic_seconds() - submitted;
@@ -348,7 +306,7 @@ class RuntimeImpl : public Runtime {
     if (job.sink.on_prefill)
       sequence.sink.on_prefill = [f = job.sink.on_prefill](const engine::PrefillProgress& p) { f(p.done, p.total); };
     auto key = std::make_shared<engine::SequenceId>(0);  // known to the callback once submit returned
-    sequence.sink.on_finish = [this, r, result, reply, submitted, prompt, key,
+    sequence.sink.on_finish = [this, r, result, reply, submitted, prompt = turn.sequence.prompt, key,
                                sink = job.sink](const engine::Finished& finished) {
       reply->on_finish(finished.reason);
       result->done_reason = finished.reason;
@@ -380,38 +338,6 @@ class RuntimeImpl : public Runtime {
     *key = id;
     active_.push_back({r, id, job.cancel});
     return {};
-  }
-
-  static Result<int> context_for(const LoadedModel& model, const Options& options, std::vector<std::string>& warnings) {
-    const int wanted = options.num_ctx.value_or(0);
-    if (wanted <= 0) return model.default_context();
-    const int trained = int(std::min<uint64_t>(model.open().stored.details.context_length, 1u << 30));
-    if (trained > 0 && wanted > trained) {
-      warnings.push_back("num_ctx " + std::to_string(wanted) + " is more than the model was made for; using " +
-                         std::to_string(trained));
-      return std::min(trained, model.context_limit());
-    }
-    if (wanted > model.context_limit())
-      return Error{ErrorCode::out_of_memory, "num_ctx " + std::to_string(wanted) +
-                                                 " does not fit: with this model loaded there is memory for " +
-                                                 std::to_string(model.context_limit()) + " tokens"};
-    return wanted;
-  }
-
-  static sample::Params sampling_of(const Options& o) {
-    sample::Params p;
-    p.temperature = o.temperature.value_or(p.temperature);
-    p.top_k = o.top_k.value_or(p.top_k);
-    p.top_p = o.top_p.value_or(p.top_p);
-    p.min_p = o.min_p.value_or(p.min_p);
-    p.repeat_penalty = o.repeat_penalty.value_or(p.repeat_penalty);
-    p.repeat_last_n = o.repeat_last_n.value_or(p.repeat_last_n);
-    p.presence_penalty = o.presence_penalty.value_or(p.presence_penalty);
-    p.frequency_penalty = o.frequency_penalty.value_or(p.frequency_penalty);
-    p.logit_bias = o.logit_bias;
-    const int64_t seed = o.seed.value_or(-1);
-    p.seed = seed >= 0 ? uint64_t(seed) : os::random_u64() >> 1;  // printable as a signed number
-    return p;
   }
 
   store::Store& store_;

@@ -1,0 +1,108 @@
+// From a request to what the engine is given: render, encode, limits, sampling. What is decided here holds for every
+// chain of the request; make_chain() adds what each chain has for itself. Read next: runtime.cpp, which submits it.
+#include "runtime/turn.h"
+
+#include <algorithm>
+
+#include "base/os/system.h"
+
+namespace ponder::runtime {
+namespace {
+
+Result<int> context_for(const LoadedModel& model, const Options& options, std::vector<std::string>& warnings) {
+  const int wanted = options.num_ctx.value_or(0);
+  if (wanted <= 0) return model.default_context();
+  const int trained = int(std::min<uint64_t>(model.open().stored.details.context_length, 1u << 30));
+  if (trained > 0 && wanted > trained) {
+    warnings.push_back("num_ctx " + std::to_string(wanted) + " is more than the model was made for; using " +
+                       std::to_string(trained));
+    return std::min(trained, model.context_limit());
+  }
+  if (wanted > model.context_limit())
+    return Error{ErrorCode::out_of_memory, "num_ctx " + std::to_string(wanted) +
+                                               " does not fit: with this model loaded there is memory for " +
+                                               std::to_string(model.context_limit()) + " tokens"};
+  return wanted;
+}
+
+sample::Params sampling_of(const Options& o) {
+  sample::Params p;
+  p.temperature = o.temperature.value_or(p.temperature);
+  p.top_k = o.top_k.value_or(p.top_k);
+  p.top_p = o.top_p.value_or(p.top_p);
+  p.min_p = o.min_p.value_or(p.min_p);
+  p.repeat_penalty = o.repeat_penalty.value_or(p.repeat_penalty);
+  p.repeat_last_n = o.repeat_last_n.value_or(p.repeat_last_n);
+  p.presence_penalty = o.presence_penalty.value_or(p.presence_penalty);
+  p.frequency_penalty = o.frequency_penalty.value_or(p.frequency_penalty);
+  p.logit_bias = o.logit_bias;
+  const int64_t seed = o.seed.value_or(-1);
+  p.seed = seed >= 0 ? uint64_t(seed) : os::random_u64() >> 1;  // printable as a signed number
+  return p;
+}
+
+Result<std::vector<tokenizer::TokenId>> encode_prompt(const OpenModel& open, const ChatRequest& request,
+                                                      const std::vector<tokenizer::Segment>& segments) {
+  tokenizer::EncodeOptions encode;
+  encode.add_bos = request.context.empty();
+  std::vector<tokenizer::TokenId> prompt = open.tokenizer->encode(segments, encode);
+  if (!request.context.empty()) {  // a continued conversation begins only once
+    if (!prompt.empty() && prompt.front() == open.tokenizer->bos()) prompt.erase(prompt.begin());
+    for (const int32_t id : request.context)
+      if (id < 0 || id >= open.tokenizer->vocab_size())
+        return Error{ErrorCode::invalid_argument,
+                     "context holds " + std::to_string(id) + ", which is no token of this model"};
+    prompt.insert(prompt.begin(), request.context.begin(), request.context.end());
+  }
+  if (prompt.empty()) return Error{ErrorCode::invalid_argument, "the prompt is empty"};
+  return prompt;
+}
+
+}  // namespace
+
+Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, ChatResult& result) {
+  const OpenModel& open = model.open();
+  PONDER_TRY(const auto segments, open.render(request));
+  Turn turn;
+  PONDER_TRY(turn.sequence.prompt, encode_prompt(open, request, segments));
+  const int prompt_tokens = int(turn.sequence.prompt.size());
+
+  Options options = open.defaults;
+  options.merge(request.options);
+  result.bytes_per_token = model.engine().plan().info().bytes_per_token;
+  PONDER_TRY(const int context, context_for(model, options, result.warnings));
+  if (prompt_tokens >= context)
+    return Error{ErrorCode::out_of_range,
+                 "the prompt has " + std::to_string(prompt_tokens) + " tokens and the context holds " +
+                     std::to_string(context) + ", answer included; shorten the conversation or raise num_ctx" +
+                     " (this model and machine: up to " + std::to_string(model.context_limit()) + ")"};
+  result.context_length = context;
+  result.prompt_tokens = prompt_tokens;
+
+  turn.reply.tokenizer = open.tokenizer;
+  turn.reply.tags = open.thinking;
+  turn.reply.starts_inside = open.thinking && chat::ends_inside_thought(segments, *open.thinking);
+  turn.reply.stops = options.stop.value_or(std::vector<std::string>());
+  turn.reply.logprobs = request.logprobs;
+
+  turn.sequence.sampling = sampling_of(options);
+  result.seed = turn.sequence.sampling.seed;
+  turn.sequence.max_new_tokens = options.num_predict.value_or(-1) < 0 ? -1 : *options.num_predict;
+  turn.sequence.context_length = context;
+  const auto ends = open.tokenizer->end_of_generation();
+  turn.sequence.end_tokens.assign(ends.begin(), ends.end());
+  turn.sequence.top_logprobs = request.logprobs ? request.top_logprobs : -1;
+  turn.sequence.client = request.client;
+  return turn;
+}
+
+Chain make_chain(const Turn& turn, std::function<void(ChatDelta)> deliver) {
+  Reply::Setup setup = turn.reply;
+  setup.deliver = std::move(deliver);
+  Chain chain;
+  chain.reply = std::make_shared<Reply>(std::move(setup));  // shared with the engine
+  chain.controllers.push_back(chain.reply);
+  return chain;
+}
+
+}  // namespace ponder::runtime
