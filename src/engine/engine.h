@@ -14,6 +14,7 @@
 
 #include "backend/backend.h"
 #include "base/result.h"
+#include "engine/recording.h"
 #include "sample/sample.h"
 
 namespace ponder::engine {
@@ -27,7 +28,8 @@ inline constexpr const char* kStop = "stop";        ///< end token, or a control
 inline constexpr const char* kLength = "length";    ///< max_new_tokens reached
 inline constexpr const char* kContext = "context";  ///< the context is full: stated, never a silent cut
 inline constexpr const char* kCancelled = "cancelled";
-inline constexpr const char* kError = "error";  ///< see Finished::error
+inline constexpr const char* kError = "error";          ///< see Finished::error
+inline constexpr const char* kPrefilled = "prefilled";  ///< all that SequenceRequest::background asked for
 }  // namespace finish
 
 /// A token that now belongs to a sequence.
@@ -125,10 +127,14 @@ struct SequenceRequest {
   int max_new_tokens = -1;  ///< -1: until the context is full; forced tokens count
   int context_length = 0;   ///< this sequence's limit; 0: the engine's
   std::vector<TokenId> end_tokens;
-  int top_logprobs = -1;                                 ///< see sample::Request
-  std::string client;                                    ///< whose cache it may use
+  int top_logprobs = -1;  ///< see sample::Request
+  std::string client;     ///< whose cache it may use
+  /// Draws nothing: computes the prompt's full pages into the prefix cache, only while nothing else runs or waits, and
+  /// ends (cancelled, at once, what is done stays cached) when anything else is asked for.
+  bool background = false;
   std::vector<std::shared_ptr<Controller>> controllers;  // shared with the caller, who may read results from them
   std::shared_ptr<Drafter> drafter;                      // shared with the caller likewise; null: none
+  std::shared_ptr<Recording> recording;                  // filled for the caller, who reads it after the end; null: not
   Sink sink;
 };
 
@@ -144,6 +150,7 @@ struct EngineOptions {
 
 struct EngineStatus {
   int running = 0, waiting = 0;
+  int background = 0;  ///< requests of SequenceRequest::background that are not done; they do not count above
   int pages_used = 0, pages_total = 0;
   uint64_t steps = 0, prefill_tokens = 0, decode_tokens = 0;
   uint64_t preemptions = 0;  ///< times a sequence gave its pages up and had to be computed again

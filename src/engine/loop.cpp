@@ -13,16 +13,19 @@ namespace ponder::engine {
 
 bool Loop::step() {
   const bool news = take_commands();
+  drop_background();
   poll_controllers();
   admit();
   const std::vector<Share> shares = schedule();
   if (!shares.empty()) {
     const backend::Batch batch = assemble(shares);
     settle(shares, run(batch, shares));
+  } else if (!background_.empty()) {
+    work_ahead();
   }
   reap();
   publish();
-  return news || !status().idle();  // callbacks may have submitted more
+  return news || !status().idle() || !background_.empty();  // callbacks may have submitted more
 }
 
 bool Loop::take_commands() {
@@ -33,7 +36,7 @@ bool Loop::take_commands() {
   }
   for (Command& command : commands) {
     if (auto* sequence = std::get_if<std::unique_ptr<Sequence>>(&command)) {
-      waiting_.push_back(std::move(*sequence));
+      ((*sequence)->background() ? background_ : waiting_).push_back(std::move(*sequence));
     } else {
       carry_out(std::move(std::get<ForkCommand>(command)));
     }
@@ -44,7 +47,7 @@ bool Loop::take_commands() {
     any_cancelled = !cancelled_.empty();
   }
   if (any_cancelled) {
-    for (auto* list : {&running_, &waiting_})
+    for (auto* list : {&running_, &waiting_, &background_})
       for (auto& s : *list)
         if (is_cancelled(s->id())) s->end(finish::kCancelled);
     reap();
@@ -125,8 +128,9 @@ Result<std::vector<backend::RowResult>> Loop::run(const backend::Batch& batch, c
     std::lock_guard lock(mutex_);
     in_flight_.clear();
     for (const Share& share : shares) in_flight_.push_back(share.sequence->id());
-    stop_ =
-        quit_ || std::all_of(in_flight_.begin(), in_flight_.end(), [&](SequenceId id) { return cancelled_.count(id); });
+    background_in_flight_ = shares.front().sequence->background();
+    stop_ = quit_ || (background_in_flight_ && !commands_.empty()) ||
+            std::all_of(in_flight_.begin(), in_flight_.end(), [&](SequenceId id) { return cancelled_.count(id); });
   }
   const double begin = options_.clock();
   int decode_rows = 0, draft_rows = 0;
@@ -148,6 +152,7 @@ Result<std::vector<backend::RowResult>> Loop::run(const backend::Batch& batch, c
   }
   std::lock_guard lock(mutex_);
   in_flight_.clear();
+  background_in_flight_ = false;
   return results;
 }
 
@@ -176,7 +181,7 @@ void Loop::settle(const std::vector<Share>& shares, const Result<std::vector<bac
 
 void Loop::reap() {
   std::vector<std::unique_ptr<Sequence>> ended;
-  for (auto* list : {&running_, &waiting_}) {
+  for (auto* list : {&running_, &waiting_, &background_}) {
     for (auto& s : *list)
       if (s->ended()) ended.push_back(std::move(s));
     std::erase(*list, nullptr);
@@ -200,6 +205,7 @@ void Loop::publish() {
   status_ = counts_;
   status_.running = int(running_.size());
   status_.waiting = int(waiting_.size());
+  status_.background = int(background_.size());
   status_.pages_used = plan_->pages().used();
   status_.pages_total = plan_->pages().capacity();
 }
@@ -233,7 +239,7 @@ Loop::~Loop() {
 
 void Loop::finish_all() {
   take_commands();
-  for (auto* list : {&running_, &waiting_})
+  for (auto* list : {&running_, &waiting_, &background_})
     for (auto& s : *list) s->end(finish::kCancelled);
   reap();
 }
@@ -277,6 +283,7 @@ Result<SequenceId> Loop::submit(SequenceRequest request) {
   const SequenceId id = next_id_++;
   commands_.emplace_back(std::make_unique<Sequence>(id, std::move(request), limit, vocab_size, now));
   live_.insert(id);
+  if (background_in_flight_) stop_ = true;  // what is wanted now comes first
   wake_.notify_all();
   return id;
 }

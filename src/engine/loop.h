@@ -59,6 +59,10 @@ class Loop final : public Engine {
   bool is_cancelled(SequenceId id) const;
   void finish_all();
 
+  // background.cpp: prompts for later, while there is nothing else to do.
+  void work_ahead();
+  void drop_background();
+
   // residence.cpp: pages.
   void admit();
   bool worth_waiting(const Sequence& s) const;
@@ -73,7 +77,7 @@ class Loop final : public Engine {
   EngineOptions options_;
   Scheduler scheduler_;
   std::unique_ptr<backend::kv::PrefixIndex> index_;  // null when switched off
-  std::vector<std::unique_ptr<Sequence>> running_, waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_, waiting_, background_;
   uint64_t turn_ = 0;
   EngineStatus counts_;  // steps and tokens, copied out by publish()
 
@@ -83,6 +87,7 @@ class Loop final : public Engine {
   std::vector<Command> commands_;
   std::unordered_set<SequenceId> live_, cancelled_;
   std::vector<SequenceId> in_flight_;
+  bool background_in_flight_ = false;
   EngineStatus status_;
   SequenceId next_id_ = 1;
   bool quit_ = false;

@@ -36,6 +36,7 @@ std::unique_ptr<Sequence> Sequence::fork(SequenceId id, uint32_t stream,
   request.controllers = std::move(controllers);
   request.sink = std::move(sink);
   request.drafter = nullptr;  // it knows the original's text
+  request.recording = nullptr;
   if (request.max_new_tokens >= 0)
     request.max_new_tokens = std::max(0, request.max_new_tokens - (int(request.prompt.size()) - prompt_size_));
   return std::make_unique<Sequence>(id, std::move(request), limit_, vocab_size_, now);
@@ -63,23 +64,36 @@ void Sequence::consult(Ask ask) {
   for (const auto& controller : request_.controllers) {
     Decision d = ask(*controller);
     if (d.finish && !joint.finish) joint.finish = std::move(d.finish);
+    if (joint.why.empty()) joint.why = std::move(d.why);
     if (d.params) joint.params = std::move(d.params);
     if (d.stream) joint.stream = d.stream;
     if (d.rewind_to) joint.rewind_to = std::min(d.rewind_to.value(), joint.rewind_to.value_or(*d.rewind_to));
     joint.force.insert(joint.force.end(), d.force.begin(), d.force.end());
   }
-  if (joint.finish) return end(std::move(*joint.finish));
+  if (joint.finish) {
+    if (Action* a = record(Action::Kind::finish)) a->text = *joint.finish;
+    return end(std::move(*joint.finish));
+  }
   if (joint.params) {
     auto valid = sample::validate(*joint.params);
     if (!valid.ok()) return end(finish::kError, valid.error().with_context("a controller's sampling parameters"));
     request_.sampling = std::move(*joint.params);
     ++changes_;
+    if (Action* a = record(Action::Kind::params)) a->params = request_.sampling, a->text = joint.why;
   }
   if (joint.stream) {
     request_.stream = *joint.stream;
     ++changes_;
+    if (Action* a = record(Action::Kind::stream)) a->stream = request_.stream, a->text = joint.why;
   }
-  if (joint.rewind_to) rewind(*joint.rewind_to);
+  if (joint.rewind_to) {
+    if (Action* a = record(Action::Kind::rewind)) {
+      a->rewind_to = std::clamp(*joint.rewind_to, prompt_size_, int(tokens_.size()));
+      a->text = joint.why;
+    }
+    rewind(*joint.rewind_to);
+  }
+  if (!joint.force.empty()) force_why_ = std::move(joint.why);
   for (TokenId token : joint.force) {
     if (token < 0 || token >= vocab_size_)
       return end(finish::kError, Error{ErrorCode::internal, "a controller forced token " + std::to_string(token) +
@@ -116,6 +130,13 @@ void Sequence::join(TokenId token, bool forced, const sample::Sampled& sampled) 
   event.forced = forced;
   event.end = std::find(request_.end_tokens.begin(), request_.end_tokens.end(), token) != request_.end_tokens.end();
   event.sampled = sampled;
+  if (request_.recording) {
+    auto& actions = request_.recording->actions;
+    const auto kind = forced ? Action::Kind::forced : Action::Kind::drawn;
+    if (actions.empty() || actions.back().kind != kind || (forced && actions.back().text != force_why_))
+      record(kind)->text = forced ? force_why_ : "";
+    actions.back().tokens.push_back(token);
+  }
   tokens_.push_back(token);
   ++stats_.output_tokens;
 
@@ -129,6 +150,14 @@ void Sequence::join(TokenId token, bool forced, const sample::Sampled& sampled) 
   if (request_.max_new_tokens >= 0 && int(tokens_.size()) - prompt_size_ >= request_.max_new_tokens)
     return end(finish::kLength);
   if (int(tokens_.size()) >= limit_) end(finish::kContext);
+}
+
+Action* Sequence::record(Action::Kind kind) {
+  if (!request_.recording) return nullptr;
+  Action& action = request_.recording->actions.emplace_back();
+  action.kind = kind;
+  action.position = int32_t(tokens_.size());
+  return &action;
 }
 
 bool Sequence::masked() const {
@@ -164,9 +193,6 @@ void Sequence::take_drafts_back() {
 }
 
 std::span<const sample::Request> Sequence::prepare_draws(int drafts) {
-  laid_ = std::min(drafts, proposed_);
-  const size_t size = tokens_.size();
-  tokens_.insert(tokens_.end(), draft_.begin(), draft_.begin() + laid_);
   sample::Request draw;
   draw.params = &request_.sampling;
   draw.stream = request_.stream;
@@ -192,6 +218,17 @@ std::span<const sample::Request> Sequence::prepare_draws(int drafts) {
     joint_mask_ = std::move(whole);
     draw.mask = joint_mask_;
   }
+  if (request_.recording) {
+    const uint64_t digest = mask_digest(draw.mask, vocab_size_);
+    if (digest != recorded_mask_) {
+      Action* a = record(Action::Kind::mask);
+      a->mask_digest = recorded_mask_ = digest;
+      a->mask = mask_runs(draw.mask, vocab_size_);
+    }
+  }
+  laid_ = std::min(drafts, proposed_);
+  const size_t size = tokens_.size();
+  tokens_.insert(tokens_.end(), draft_.begin(), draft_.begin() + laid_);
   draws_.assign(size_t(laid_) + 1, draw);
   for (size_t i = 0; i < draws_.size(); ++i) {
     draws_[i].history = std::span(tokens_).first(size + i);

@@ -25,6 +25,7 @@ class Sequence {
   SequenceId id() const { return id_; }
   const std::vector<TokenId>& tokens() const { return tokens_; }
   const std::string& client() const { return request_.client; }
+  bool background() const { return request_.background; }
   int prompt_size() const { return prompt_size_; }
   int pending() const { return int(tokens_.size()) - (state ? state->length() : 0); }
   bool generating() const { return first_token_ >= 0; }  ///< has drawn a token
@@ -70,6 +71,7 @@ class Sequence {
   void join(TokenId token, bool forced, const sample::Sampled& sampled);
   void draw_one(const sample::Sampled& sampled, double now);
   bool masked() const;
+  Action* record(Action::Kind kind);
   void drain_forced();
   void rewind(int position);
 
@@ -86,6 +88,8 @@ class Sequence {
   std::vector<TokenId> draft_;  // proposed; the first laid_ of them stand in tokens_ while a batch runs
   int proposed_ = 0, laid_ = 0;
   double draft_trials_ = 0, draft_hits_ = 0;  // of late
+  std::string force_why_;                     // of what waits in forced_, for the recording
+  uint64_t recorded_mask_ = 0;
   Stats stats_;
   double submitted_, first_row_ = -1, first_token_ = -1, last_token_ = -1;
 };
