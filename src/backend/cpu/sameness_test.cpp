@@ -6,145 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <map>
 #include <thread>
 
 #include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/plan.h"
+#include "backend/cpu/test_sameness.h"
 #include "backend/cpu/test_models.h"
 
 namespace ponder::backend::cpu {
 namespace {
-
-constexpr int kPrompt = 281, kGenerated = 5;  // past a partial's border and a page's
-
-struct Case {
-  isa::Level level = isa::active();
-  Precision precision = Precision::standard;
-  KvFormat kv = KvFormat::f16;
-  int threads = 1, neighbours = 1, chunk = 64;
-  bool cached = false;
-};
-
-std::string name_of(const Case& c) {
-  return std::string(isa::to_string(c.level)) + " " + to_string(c.precision) + " kv " + to_string(c.kv) + ", threads " +
-         std::to_string(c.threads) + ", batch " + std::to_string(c.neighbours) + ", chunk " + std::to_string(c.chunk) +
-         (c.cached ? ", cached" : ", cold");
-}
-
-int32_t token_at(uint64_t sequence, int position, int vocab) {
-  uint64_t h = sequence * 0x9e3779b97f4a7c15ull + uint64_t(position) * 0xd1b54a32d192ed03ull + 12345;
-  h ^= h >> 29;
-  h *= 0xbf58476d1ce4e5b9ull;
-  h ^= h >> 32;
-  return int32_t(h % uint64_t(vocab));
-}
-
-// Positions whose logits are compared: some of the prompt, its end, all generated ones.
-bool watched(int position) { return position >= kPrompt - 1 || position == 200 || position == 255 || position == 256; }
-
-using Logits = std::map<int, std::vector<float>>;  // by position
-
-class Runner {
- public:
-  Runner(std::shared_ptr<const model::Model> model, const Case& c) : case_(c) {
-    PlanOptions o;
-    o.threads = c.threads;
-    o.precision = c.precision;
-    o.kv_format = c.kv;
-    o.kv_tokens = 4096;
-    o.max_batch_rows = 640;
-    auto plan = CpuPlan::make(std::move(model), o, c.level);
-    EXPECT_TRUE(plan.ok()) << (plan.ok() ? "" : plan.error().message);
-    plan_ = std::move(*plan);
-    const auto loaded = plan_->load({}, nullptr);
-    EXPECT_TRUE(loaded.ok()) << (loaded.ok() ? "" : loaded.error().message);
-  }
-  CpuPlan& plan() { return *plan_; }
-  void set_case(const Case& c) { case_ = c; }
-
-  // Appends `n` rows of a sequence (the text of `id`) to a batch; watched rows of sequence 0 want logits.
-  void add(Batch& batch, SequenceState& s, uint64_t id, int n) {
-    ASSERT_TRUE(s.reserve(n).ok());
-    for (int i = 0; i < n; ++i) {
-      Row row;
-      row.sequence = &s;
-      row.position = s.length() + i;
-      row.token = token_at(id, row.position, plan_->spec().vocab_size);
-      row.want_logits = id == 0 && watched(row.position);
-      batch.rows.push_back(row);
-    }
-  }
-  std::vector<RowResult> run(const Batch& batch) {
-    const auto launched = plan_->launch(batch, nullptr);
-    EXPECT_TRUE(launched.ok()) << (launched.ok() ? "" : launched.error().message);
-    auto results = plan_->collect();
-    EXPECT_TRUE(results.ok());
-    return results.ok() ? std::move(*results) : std::vector<RowResult>{};
-  }
-
-  // The whole story of sequence 0 under the case in hand.
-  Logits story() {
-    Logits logits;
-    auto s = plan_->new_state();
-    kv::PrefixIndex index(plan_->pages());
-    if (case_.cached) {  // another sequence with the same text, cut otherwise, has filled three pages
-      auto first = plan_->new_state();
-      while (first->length() < 192) {
-        Batch b;
-        add(b, *first, 0, std::min(50, 192 - first->length()));
-        run(b);
-      }
-      std::vector<int32_t> text;
-      for (int i = 0; i < kPrompt; ++i) text.push_back(token_at(0, i, plan_->spec().vocab_size));
-      index.insert("", text, first->pages());
-      s->adopt(index.find("", text, kPrompt - 1));
-      EXPECT_EQ(s->length(), 192);
-    }
-    std::vector<std::unique_ptr<SequenceState>> others;
-    for (int i = 1; i < case_.neighbours; ++i) others.push_back(plan_->new_state());
-    for (uint32_t step = 0; s->length() < kPrompt + kGenerated; ++step) {
-      const int n = s->length() < kPrompt ? std::min(case_.chunk, kPrompt - s->length()) : 1;
-      Batch b;
-      size_t at = 0;
-      for (size_t i = 0; i <= others.size(); ++i) {
-        if (i == others.size() / 2) {  // sequence 0 in the middle of the batch
-          at = b.rows.size();
-          add(b, *s, 0, n);
-        }
-        // Neighbours come and go; with chunks of one only every seventh step, to save time.
-        if (i == others.size() || (case_.chunk == 1 && s->length() < kPrompt - 20 && step % 7 != 0)) continue;
-        auto& other = *others[i];
-        if (other.length() > 24) other.trim(int((step + i) % 5));
-        add(b, other, i + 1, 1 + int((step * 7 + i * 3) % 4));
-      }
-      const auto results = run(b);
-      for (int i = 0; i < n && at + size_t(i) < results.size(); ++i) {
-        const RowResult& r = results[at + size_t(i)];
-        if (!r.logits.empty()) logits[b.rows[at + size_t(i)].position].assign(r.logits.begin(), r.logits.end());
-      }
-    }
-    return logits;
-  }
-
- private:
-  Case case_;
-  std::unique_ptr<CpuPlan> plan_;
-};
-
-void expect_same(const Logits& want, const Logits& got, const std::string& what) {
-  int compared = 0;
-  for (const auto& [position, logits] : want) {
-    const auto found = got.find(position);
-    if (found == got.end()) continue;
-    ASSERT_EQ(logits.size(), found->second.size());
-    ASSERT_EQ(std::memcmp(logits.data(), found->second.data(), logits.size() * sizeof(float)), 0)
-        << what << ": other bits at position " << position;
-    ++compared;
-  }
-  ASSERT_EQ(compared, int(want.size())) << what;
-}
 
 // Every combination at the fastest level; at the others a sample that touches every value (they share all code but the
 // kernels, whose equality linear_test and vector_test prove piece by piece).
@@ -160,7 +29,7 @@ void check(const Named& m, Precision precision, KvFormat kv) {
       for (float x : want.rbegin()->second) ASSERT_TRUE(std::isfinite(x));
       ASSERT_NE(want.begin()->second, want.rbegin()->second);
     }
-    expect_same(want, got, std::string(m.name) + " " + name_of(c));
+    expect_same(want, got, want.size(), std::string(m.name) + " " + name_of(c));
   };
   Case c;
   c.precision = precision;
