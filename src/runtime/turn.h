@@ -25,7 +25,7 @@ Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, Cha
 /// What listens to one chain and steers it. Everything that has a state of its own for each chain (a budget, a loop
 /// detector) is made here.
 struct Chain {
-  std::shared_ptr<Reply> reply;  // shared with the engine
+  std::shared_ptr<Reply> reply;                                  // shared with the engine
   std::vector<std::shared_ptr<engine::Controller>> controllers;  // shared with the engine; `reply` among them
 };
 Chain make_chain(const Turn& turn, std::function<void(ChatDelta)> deliver);
