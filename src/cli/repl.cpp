@@ -10,6 +10,7 @@
 #include "base/os/system.h"
 #include "cli/chat_view.h"
 #include "cli/terminal.h"
+#include "runtime/think.h"
 
 namespace ponder::cli {
 namespace {
@@ -18,6 +19,7 @@ constexpr const char* kHelp =
     "/set parameter NAME VALUE   a sampling option (temperature, top_p, num_ctx, ...)\n"
     "/set system TEXT            the system message\n"
     "/set think, nothink         let the model think, or not\n"
+    "/set think HOW              low, medium, high, max, 4096 (tokens), 30s\n"
     "/set verbose, quiet         figures after each answer, or not\n"
     "/show                       what the model is and its settings\n"
     "/clear                      forget the conversation (the system message stays)\n"
@@ -128,8 +130,16 @@ class Repl {
     } else if (line == "/clear") {
       std::erase_if(request_.messages, [](const chat::Message& m) { return m.role != "system"; });
       fmt::print("the conversation is forgotten\n");
-    } else if (line == "/set think" || line == "/set nothink") {
-      request_.think = line == "/set think";
+    } else if (line == "/set nothink") {
+      request_.think = {};
+      request_.think.on = false;
+    } else if (line == "/set think" || line.starts_with("/set think ")) {
+      auto think = runtime::parse_think_text(line == "/set think" ? "on" : argument("/set think"));
+      if (think.ok()) {
+        request_.think = std::move(*think);
+      } else {
+        fmt::print("{}\n", think.error().message);
+      }
     } else if (line == "/set verbose" || line == "/set quiet") {
       options_.verbose = line == "/set verbose";
     } else if (line.starts_with("/set system ")) {

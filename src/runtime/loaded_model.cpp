@@ -12,6 +12,7 @@
 #include "base/os/system.h"
 #include "runtime/defaults.h"
 #include "runtime/direct.h"
+#include "runtime/think.h"
 
 namespace ponder::runtime {
 namespace {
@@ -88,7 +89,7 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
   if (!chat_template)
     return Error{ErrorCode::unsupported,
                  notes.empty() ? "the model has no chat template; send a raw prompt" : notes.back()};
-  if (request.think == true && !thinking)
+  if (asks_to_think(request.think) && !thinking)
     return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support thinking"};
   if (!request.tools_json.empty() && !chat_template->supports_tools())
     return Error{ErrorCode::invalid_argument,
@@ -105,7 +106,7 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
     input.messages.insert(input.messages.begin(), std::move(system));
   }
   input.tools_json = request.tools_json;
-  if (chat_template->reads_enable_thinking()) input.enable_thinking = request.think.value_or(true);
+  if (chat_template->reads_enable_thinking()) input.enable_thinking = !request.think.is_off();
   const auto text_of = [&](std::optional<tokenizer::TokenId> id) {
     return id ? std::string(tokenizer->piece(*id, true)) : std::string();
   };
@@ -113,9 +114,9 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
   input.eos_token = text_of(tokenizer->eos());
   PONDER_TRY(auto segments, chat_template->render(input));
   // Some models take no switch: the empty thought is written for them, and the proof is in the token ids.
-  if (request.think == false && thinking) segments = chat::close_thought(std::move(segments), *thinking);
+  if (request.think.is_off() && thinking) segments = chat::close_thought(std::move(segments), *thinking);
   // DeepSeek asks to begin every reply of R1 with an open thought; some published templates leave that out.
-  if (request.think != false && thinking && opens_thought && !chat::ends_inside_thought(segments, *thinking))
+  if (!request.think.is_off() && thinking && opens_thought && !chat::ends_inside_thought(segments, *thinking))
     segments.push_back({thinking->open_text + "\n", true});
   return segments;
 }

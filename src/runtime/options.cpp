@@ -42,9 +42,30 @@ constexpr IntOption kInts[] = {
 };
 // Options of Ollama that change nothing here: accepted in silence, because clients send them by default.
 constexpr const char* kAccepted[] = {
-    "num_keep",   "num_batch",    "num_gpu",      "main_gpu", "use_mmap",         "typical_p",
-    "mirostat",   "mirostat_tau", "mirostat_eta", "tfs_z",    "low_vram",         "f16_kv",
-    "logits_all", "vocab_only",   "use_mlock",    "numa",     "penalize_newline", "draft_num_predict",
+    "num_keep",
+    "num_batch",
+    "num_gpu",
+    "main_gpu",
+    "use_mmap",
+    "typical_p",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+    "tfs_z",
+    "low_vram",
+    "f16_kv",
+    "logits_all",
+    "vocab_only",
+    "use_mlock",
+    "numa",
+    "penalize_newline",
+    "draft_num_predict",
+    // Fields of ours that are no options: read by the server (server/fields.h, extra_field).
+    "think",
+    "request_id",
+    "vote",
+    "receipt",
+    "keep_thoughts",
 };
 
 Error out_of_range(std::string_view name, const std::string& value, double low, double high) {

@@ -82,6 +82,8 @@ TEST(Wire, ResultsSurviveTheRoundTrip) {
   r.output_tokens = 40;
   r.thinking_tokens = 30;
   r.answer_tokens = 9;
+  r.thinking_done_reason = "budget";
+  r.id = "a-1";
   r.first_token_seconds = 0.25;
   r.context_length = 99;
   r.seed = 0x7fffffffffffffffull;
@@ -93,6 +95,8 @@ TEST(Wire, ResultsSurviveTheRoundTrip) {
   EXPECT_DOUBLE_EQ(back.total_seconds, 1.5);
   EXPECT_EQ(back.thinking_tokens, 30);
   EXPECT_EQ(back.answer_tokens, 9);
+  EXPECT_EQ(back.thinking_done_reason, "budget");
+  EXPECT_EQ(back.id, "a-1");
   EXPECT_EQ(back.cached_tokens, 3);
   EXPECT_EQ(back.seed, r.seed);
   EXPECT_EQ(back.warnings, r.warnings);

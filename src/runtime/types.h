@@ -38,13 +38,40 @@ nlohmann::json to_json(const Options& options);
 /// The names set_option knows, in the order they are shown.
 std::vector<std::string> option_names();
 
+/// How much a model may think and how its thought ends. One parser (runtime/think.h) reads it for every dialect and the
+/// command line. What is unset is the house's default (docs/thinking.md).
+struct ThinkOptions {
+  enum class Close : uint8_t {
+    graceful,  ///< the end becomes likelier, then the sentence may end (up to 10 % over), then a closing sentence
+    hard       ///< at the budget, in the middle of a word if need be
+  };
+  enum class Loop : uint8_t { ladder, conclude, stop, off };  ///< what is done about a thought that repeats itself
+
+  std::optional<bool> on;              ///< unset: on where the model can
+  std::string level;                   ///< "minimal", "low", "medium", "high", "max"; empty: none was named
+  std::optional<int> tokens;           ///< of the thought, closing sentence not among them; negative: no limit
+  std::optional<double> seconds;       ///< of thinking, from its first token
+  std::optional<int> answer;           ///< tokens kept free for the answer
+  std::optional<Close> close;          ///< graceful when unset
+  std::optional<std::string> closing;  ///< the closing sentence; empty: only the tag
+  int extend = 0;                      ///< so many times the model's own end of its thought is answered with "Wait"
+  std::optional<Loop> loop;            ///< ladder when unset
+  std::string off_form;  ///< how `on == false` is written: "empty", "sentence"; empty: the model's default
+
+  bool is_off() const { return on == false || tokens == 0; }
+  bool operator==(const ThinkOptions&) const = default;
+  /// Values that `over` has win; its budget replaces a level, and its level a budget.
+  void merge(const ThinkOptions& over);
+};
+
 struct ChatRequest {
-  std::string model;                      ///< a name of the store, or the path of a GGUF file (local clients only)
-  std::vector<chat::Message> messages;    ///< empty and no raw prompt: only load the model
-  std::string tools_json;                 ///< JSON array, or empty
+  std::string id;                       ///< under which a running request can be steered; empty: the runtime makes one
+  std::string model;                    ///< a name of the store, or the path of a GGUF file (local clients only)
+  std::vector<chat::Message> messages;  ///< empty and no raw prompt: only load the model
+  std::string tools_json;               ///< JSON array, or empty
   std::optional<std::string> raw_prompt;  ///< instead of messages: this text as it is, control tokens parsed
   std::vector<int32_t> context;           ///< generate's deprecated field: token ids that come before the prompt
-  std::optional<bool> think;              ///< unset: on where the model can
+  ThinkOptions think;
   Options options;
   std::optional<double> keep_alive;  ///< seconds; negative: for ever; unset: the default
   bool logprobs = false;
@@ -66,11 +93,15 @@ struct TokenLogprob {
 /// A piece of the reply. Text is whole UTF-8 characters; stop strings never appear in it.
 struct ChatDelta {
   std::string thinking, content;
+  int thinking_retracted = 0;  ///< characters at the end of the thought so far that are taken back (before `thinking`)
   std::vector<TokenLogprob> logprobs;  ///< of the tokens whose text is in this piece, if asked for
 };
 
 struct ChatResult {
-  std::string done_reason;  ///< "stop", "length", "context", "cancelled", "load", "unload"
+  std::string id;           ///< of the request
+  std::string done_reason;  ///< "stop", "length", "context", "loop", "cancelled", "load", "unload"
+  /// What ended the thought: "model", "budget", "time", "user", "loop", "off"; empty: none began, or it did not end.
+  std::string thinking_done_reason;
   double total_seconds = 0, load_seconds = 0;
   double prompt_seconds = 0, decode_seconds = 0;
   double first_token_seconds = 0;  ///< from the request to the first token (TTFT)

@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "base/utf8.h"
+#include "runtime/think.h"
 
 namespace ponder::runtime::wire {
 namespace {
@@ -82,7 +83,8 @@ json chat_request(const ChatRequest& r) {
     json tools = json::parse(r.tools_json, nullptr, false);
     if (tools.is_array()) j["tools"] = std::move(tools);
   }
-  if (r.think) j["think"] = *r.think;
+  if (r.think != ThinkOptions()) j["think"] = to_json(r.think);
+  if (!r.id.empty()) j["request_id"] = r.id;
   if (r.keep_alive) j["keep_alive"] = *r.keep_alive;
   if (r.logprobs) {
     j["logprobs"] = true;
@@ -94,6 +96,7 @@ json chat_request(const ChatRequest& r) {
 void add_result(json& j, const ChatResult& r) {
   j["done"] = true;
   j["done_reason"] = r.done_reason;
+  if (!r.id.empty()) j["request_id"] = r.id;
   j["total_duration"] = ns(r.total_seconds);
   j["load_duration"] = ns(r.load_seconds);
   if (r.done_reason == "load" || r.done_reason == "unload") return;
@@ -103,6 +106,7 @@ void add_result(json& j, const ChatResult& r) {
   j["eval_duration"] = ns(r.decode_seconds);
   j["thinking_tokens"] = r.thinking_tokens;
   j["answer_tokens"] = r.answer_tokens;
+  if (!r.thinking_done_reason.empty()) j["thinking_done_reason"] = r.thinking_done_reason;
   j["cached_tokens"] = r.cached_tokens;
   j["first_token_duration"] = ns(r.first_token_seconds);
   j["context_length"] = r.context_length;
@@ -123,6 +127,8 @@ ChatResult result_from(const json& j) {
   r.decode_seconds = seconds(j, "eval_duration");
   r.thinking_tokens = get(j, "thinking_tokens", 0);
   r.answer_tokens = get(j, "answer_tokens", 0);
+  r.thinking_done_reason = get<std::string>(j, "thinking_done_reason", "");
+  r.id = get<std::string>(j, "request_id", "");
   r.cached_tokens = get(j, "cached_tokens", 0);
   r.first_token_seconds = seconds(j, "first_token_duration");
   r.context_length = get(j, "context_length", 0);

@@ -78,7 +78,7 @@ TEST_F(Dialects, ChatWhole) {
 TEST_F(Dialects, ThinkingOffLeavesNoTrace) {
   start();
   const auto r = post("/api/chat", with(ask("echo", "hello"), {{"think", false}}));
-  EXPECT_EQ(runtime_->last().think, std::optional<bool>(false));
+  EXPECT_TRUE(runtime_->last().think.is_off());
   EXPECT_EQ(r.body.find("\"thinking\""), std::string::npos);
   EXPECT_EQ(r.lines().back()["thinking_tokens"], 0);
 }
@@ -205,7 +205,7 @@ TEST_F(Dialects, CompletionWhole) {
   EXPECT_EQ(runtime_->last().options.num_predict, 5);
   EXPECT_EQ(runtime_->last().options.temperature, 0.5f);
   EXPECT_FALSE(runtime_->last().options.top_p.has_value()) << "what the client did not send is the model's own choice";
-  EXPECT_EQ(runtime_->last().think, std::optional<bool>(false));
+  EXPECT_TRUE(runtime_->last().think.is_off());
 }
 
 TEST_F(Dialects, LogprobsOfBrokenCharactersStayValidJson) {

@@ -65,15 +65,27 @@ inline Result<std::string> model_field(const nlohmann::ordered_json& body) {
   return model;
 }
 
-/// think: true, false, or a level, which is refused with a reason until thinking can be budgeted.
-inline Result<std::optional<bool>> think_field(const nlohmann::ordered_json& body, const char* name) {
-  const auto* v = field(body, name);
-  if (v == nullptr) return std::optional<bool>();
-  if (v->is_boolean()) return std::optional<bool>(v->get<bool>());
-  if (v->is_string() || v->is_number() || v->is_object())
-    return Error{ErrorCode::unsupported, std::string("\"") + name + "\" takes true or false; levels and budgets (" +
-                                             shown(*v) + ") are not supported by this version"};
-  return wrong_field(name, "true or false", *v);
+/// A field of Ponder's own: at the top level, or inside `options`, which is where a client with fixed fields (Ollama's
+/// Python one) can put it.
+inline const nlohmann::ordered_json* extra_field(const nlohmann::ordered_json& body, const char* name) {
+  if (const auto* v = field(body, name)) return v;
+  const auto* options = field(body, "options");
+  return options != nullptr && options->is_object() ? field(*options, name) : nullptr;
+}
+
+/// "request_id": the client's own name for its request, under which it can steer it.
+inline Result<std::string> request_id_field(const nlohmann::ordered_json& body) {
+  const auto* v = extra_field(body, "request_id");
+  if (v == nullptr) return std::string();
+  if (!v->is_string()) return wrong_field("request_id", "a string", *v);
+  const auto& id = v->get_ref<const std::string&>();
+  const bool plain = id.size() <= 64 && id.find_first_not_of(
+                                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                            "0123456789-_.") == std::string::npos;
+  if (id.empty() || !plain)
+    return Error{ErrorCode::invalid_argument,
+                 "\"request_id\" must be 1 to 64 letters, digits, dashes, dots or underscores, not " + shown(*v)};
+  return id;
 }
 
 }  // namespace ponder::server

@@ -27,6 +27,14 @@ json usage_of(const runtime::ChatResult& r) {
           {"completion_tokens_details", {{"reasoning_tokens", r.thinking_tokens}}}};
 }
 
+// What this dialect has no word for: on the whole reply and on the last chunk with a choice.
+void add_own(json& object, const runtime::ChatResult& r) {
+  object["done_reason"] = r.done_reason;
+  object["thinking_tokens"] = r.thinking_tokens;
+  object["answer_tokens"] = r.answer_tokens;
+  if (!r.thinking_done_reason.empty()) object["thinking_done_reason"] = r.thinking_done_reason;
+}
+
 void put_text(json& message, const runtime::ChatDelta& delta) {
   if (!delta.thinking.empty()) {
     message["reasoning"] = delta.thinking;
@@ -55,9 +63,11 @@ struct Completion {
     return j;
   }
 
-  json last_chunk(const std::string& reason) const {
+  json last_chunk(const runtime::ChatResult& result) const {
     json j = envelope("chat.completion.chunk");
-    j["choices"].push_back({{"index", 0}, {"delta", json::object()}, {"finish_reason", finish_reason(reason)}});
+    j["choices"].push_back(
+        {{"index", 0}, {"delta", json::object()}, {"finish_reason", finish_reason(result.done_reason)}});
+    add_own(j, result);
     return j;
   }
 
@@ -76,6 +86,7 @@ struct Completion {
     json j = envelope("chat.completion");
     j["choices"].push_back(std::move(choice));
     j["usage"] = usage_of(result);
+    add_own(j, result);
     return j;
   }
 };
@@ -91,8 +102,12 @@ Task<void> chat_completions(Exchange& exchange) {
     co_await send_error(exchange, std::move(request).error());
     co_return;
   }
-  char id[32];
-  std::snprintf(id, sizeof id, "chatcmpl-%016llx", static_cast<unsigned long long>(os::random_u64()));
+  std::string& id = request->chat.id;
+  if (id.empty()) {
+    char made[32];
+    std::snprintf(made, sizeof made, "chatcmpl-%016llx", static_cast<unsigned long long>(os::random_u64()));
+    id = made;
+  }
   const Completion completion{id, request->chat.model, int64_t(std::time(nullptr))};
   const bool stream = request->stream, include_usage = request->include_usage;
   const auto chat = RunningChat::start(exchange, std::move(request->chat));
@@ -129,7 +144,7 @@ Task<void> chat_completions(Exchange& exchange) {
     } else {
       chat->release();
       if (first) text = event(completion.chunk({}, true));
-      text += event(completion.last_chunk(e.result.done_reason));
+      text += event(completion.last_chunk(e.result));
       if (include_usage) text += event(completion.usage_chunk(e.result));
       text += "data: [DONE]\n\n";
     }

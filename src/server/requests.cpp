@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "chat/chat.h"
+#include "runtime/think.h"
 #include "runtime/wire.h"
 #include "server/fields.h"
 
@@ -54,7 +55,8 @@ Result<OllamaRequest> read_common(const json& body) {
   if (const auto* options = field(body, "options")) {
     PONDER_TRY(r.options, runtime::options_from_json(*options, &request.warnings));
   }
-  PONDER_TRY(r.think, think_field(body, "think"));
+  PONDER_TRY(r.think, runtime::think_of_body(body));
+  PONDER_TRY(r.id, request_id_field(body));
   if (const auto* keep = field(body, "keep_alive")) {
     PONDER_TRY(r.keep_alive, wire::parse_keep_alive(*keep));
   }
@@ -94,24 +96,6 @@ Error in_words_of(Error error, const std::string& ours, const std::string& their
   if (const size_t at = error.message.find(quoted); at != std::string::npos)
     error.message.replace(at + 1, ours.size(), theirs);
   return error;
-}
-
-Result<std::optional<bool>> think_of(const json& body) {
-  PONDER_TRY(auto think, think_field(body, "think"));
-  if (think) return think;
-  if (const auto* kwargs = field(body, "chat_template_kwargs"); kwargs != nullptr && kwargs->is_object()) {
-    PONDER_TRY(think, think_field(*kwargs, "enable_thinking"));
-    if (think) return think;
-  }
-  const auto* effort = field(body, "reasoning_effort");
-  if (const auto* reasoning = field(body, "reasoning");
-      effort == nullptr && reasoning != nullptr && reasoning->is_object())
-    effort = field(*reasoning, "effort");
-  if (effort == nullptr) return std::optional<bool>();
-  if (effort->is_string() && effort->get_ref<const std::string&>() == "none") return std::optional<bool>(false);
-  return Error{ErrorCode::unsupported,
-               "\"reasoning_effort\" " + shown(*effort) +
-                   " is not supported by this version: only \"none\" is, which switches thinking off"};
 }
 
 }  // namespace
@@ -205,7 +189,8 @@ Result<CompletionRequest> read_chat_completion(const json& body) {
     if (!option.ok()) return in_words_of(option.error(), ours, theirs);
     r.chat.options.merge(*option);
   }
-  PONDER_TRY(r.chat.think, think_of(body));
+  PONDER_TRY(r.chat.think, runtime::think_of_body(body));
+  PONDER_TRY(r.chat.id, request_id_field(body));
   PONDER_TRY(r.chat.logprobs, bool_field(body, "logprobs", false));
   PONDER_TRY(r.chat.top_logprobs, int_field(body, "top_logprobs", 0, 0, 20));
   if (const auto* keep = field(body, "keep_alive")) {

@@ -46,9 +46,16 @@ const std::initializer_list<Case> kCommon = {
     {R"({"options": {"seed": 1e300}})", "\"seed\""},
     {R"({"options": {"stop": [1]}})", "\"stop\" must be a string"},
     {R"({"options": {"logit_bias": {"x": 1}}})", "\"logit_bias\""},
-    {R"({"think": "high"})", "levels and budgets (\"high\") are not supported"},
-    {R"({"think": 1024})", "levels and budgets (1024)"},
-    {R"({"think": []})", "\"think\" must be true or false"},
+    {R"({"think": "hot"})", "\"think\" takes true, false, \"minimal\""},
+    {R"({"think": []})", "\"think\" takes true, false"},
+    {R"({"think": 1.5})", "\"think\" takes a whole number between -1 and"},
+    {R"({"think": {"tokens": -2}})", "\"think.tokens\" takes a whole number"},
+    {R"({"think": {"seconds": 0}})", "\"think.seconds\" takes seconds"},
+    {R"({"think": {"close": "soft"}})", "\"think.close\" takes \"graceful\", \"hard\", not \"soft\""},
+    {R"({"think": {"budget": 5}})", "\"think.budget\" is not known"},
+    {R"({"options": {"think": "hot"}})", "\"options.think\" takes"},
+    {R"({"request_id": "a b"})", "\"request_id\" must be 1 to 64 letters"},
+    {R"({"reasoning_effort": "hot"})", "\"reasoning_effort\" takes a level"},
     {R"({"keep_alive": "soon"})", "keep_alive is \"soon\""},
     {R"({"keep_alive": []})", "keep_alive is []"},
     {R"({"logprobs": 3})", "\"logprobs\" must be true or false"},
@@ -76,7 +83,7 @@ TEST(Requests, Chat) {
   const auto r = read_chat(empty);
   ASSERT_TRUE(r.ok()) << r.error().message;
   EXPECT_TRUE(r->chat.messages.empty());
-  EXPECT_FALSE(r->chat.think.has_value());
+  EXPECT_EQ(r->chat.think, runtime::ThinkOptions());
 }
 
 TEST(Requests, Generate) {
@@ -111,8 +118,10 @@ TEST(Requests, Completions) {
        {R"({"tools": [{}]})", "\"tools\" are not supported"},
        {R"({"response_format": {"type": "json_object"}})", "\"response_format\""},
        {R"({"response_format": "json"})", "\"response_format\" must be an object"},
-       {R"({"reasoning_effort": "high"})", "\"reasoning_effort\" \"high\" is not supported"},
-       {R"({"reasoning": {"effort": "low"}})", "\"reasoning_effort\" \"low\""},
+       {R"({"reasoning_effort": "hot"})", "\"reasoning_effort\" takes a level, not \"hot\""},
+       {R"({"reasoning": {"effort": 3}})", "\"reasoning.effort\" takes a level"},
+       {R"({"reasoning": "low"})", "\"reasoning\" takes an object"},
+       {R"({"thinking_budget_tokens": "x"})", "\"thinking_budget_tokens\" takes a whole number"},
        {R"({"chat_template_kwargs": {"enable_thinking": "yes"}})", "\"enable_thinking\""},
        {R"({"stream_options": 5})", "\"stream_options\" must be an object"},
        {R"({"stream_options": {"include_usage": 1}})", "\"include_usage\""},
@@ -127,7 +136,7 @@ TEST(Requests, Completions) {
   EXPECT_EQ(r->chat.options.num_predict, 7);
   EXPECT_EQ(r->chat.options.seed, 3);
   EXPECT_EQ(r->chat.options.top_k, 4);
-  EXPECT_EQ(r->chat.think, std::optional<bool>(false));
+  EXPECT_TRUE(r->chat.think.is_off());
   EXPECT_FALSE(r->stream);
   json parts = json::parse(
       R"({"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]})");

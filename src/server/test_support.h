@@ -172,7 +172,7 @@ class FakeRuntime : public runtime::Runtime {
     }
     if (q.messages.empty() && !q.raw_prompt) return sink.on_done(result(q.keep_alive == 0.0 ? "unload" : "load", 0));
     std::string said = q.raw_prompt ? *q.raw_prompt : q.messages.back().content;
-    const bool think = q.think.value_or(true);
+    const bool think = !q.think.is_off();
     if (think) sink.on_delta(piece("", "Let me "));
     if (think) sink.on_delta(piece("", "see."));
     auto first = piece(said.substr(0, said.size() / 2));

@@ -51,7 +51,7 @@ test('ollama: generate, list, show, ps', async () => {
 
 test('ollama: errors', async () => {
   await assert.rejects(ollama.chat({ model: 'no-such-model', messages }), (e) => e.status_code === 404 && /no-such-model/.test(e.message));
-  await assert.rejects(ollama.chat({ model, messages, think: 'high' }), (e) => e.status_code === 400 && /think/.test(e.message));
+  await assert.rejects(ollama.chat({ model, messages, think: 'hot' }), (e) => e.status_code === 400 && /think/.test(e.message));
   await assert.rejects(ollama.pull({ model: 'not a name' }), (e) => e.status_code === 400);
 });
 

@@ -119,7 +119,7 @@ class Ollama(unittest.TestCase):
                 call()
             self.assertEqual(caught.exception.status_code, 404)
             self.assertIn("no-such-model", caught.exception.error)
-        for field, value in (("think", "high"), ("format", "json"), ("options", {"temperature": "hot"})):
+        for field, value in (("format", "json"), ("options", {"temperature": "hot"})):
             with self.assertRaises(ollama.ResponseError) as caught:
                 self.client.chat(MODEL, QUESTION, **{field: value})
             self.assertEqual(caught.exception.status_code, 400)
@@ -235,7 +235,7 @@ class OpenAI(unittest.TestCase):
         self.assertIn("no-such-model", caught.exception.message)
         with self.assertRaises(openai.NotFoundError):
             self.client.models.retrieve("no-such-model")
-        for field, value in (("n", 2), ("temperature", -1), ("response_format", {"type": "json_object"}), ("reasoning_effort", "high"), ("max_tokens", 1.5)):
+        for field, value in (("n", 2), ("temperature", -1), ("response_format", {"type": "json_object"}), ("reasoning_effort", "extreme"), ("max_tokens", 1.5)):
             with self.assertRaises(openai.BadRequestError) as caught:
                 self.client.chat.completions.create(model=MODEL, messages=QUESTION, **{field: value})
             self.assertIn(field, caught.exception.message)

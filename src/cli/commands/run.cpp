@@ -10,6 +10,7 @@
 #include "cli/context.h"
 #include "cli/repl.h"
 #include "cli/terminal.h"
+#include "runtime/think.h"
 #include "runtime/wire.h"
 
 namespace ponder::cli {
@@ -24,21 +25,13 @@ struct RunFlags {
   SamplingFlags sampling;
 };
 
-Result<std::optional<bool>> parse_think(const std::string& value) {
-  if (value.empty()) return std::optional<bool>();
-  if (value == "true") return std::optional<bool>(true);
-  if (value == "false") return std::optional<bool>(false);
-  return Error{ErrorCode::unsupported,
-               "--think takes true or false; levels (\"" + value + "\") come with the thinking controls"};
-}
-
 Result<void> run(Context& context, RunFlags& flags) {
   os::catch_interrupts();
   PONDER_CHECK_OK(apply(flags.sampling));
   runtime::ChatRequest request;
   request.model = flags.model;
   request.options = flags.sampling.options;
-  PONDER_TRY(request.think, parse_think(flags.think));
+  PONDER_TRY(request.think, runtime::parse_think_text(flags.think));
   if (!flags.keep_alive.empty()) {
     PONDER_TRY(request.keep_alive, runtime::wire::parse_keep_alive(flags.keep_alive));
   }
@@ -110,7 +103,8 @@ void add_run(CLI::App& app, Context& context) {
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   command->add_option("prompt", flags->prompt, "the question; standard input is put in front of it");
   command->add_option("--system", flags->system, "system message");
-  command->add_flag("--think{true}", flags->think, "--think, --think=false; default: on where the model can");
+  command->add_flag("--think{true}", flags->think,
+                    "--think=false, low, medium, high, max, 4096 (tokens), 30s; default: on where the model can");
   command->add_flag("--hidethinking", flags->hide_thinking, "think, but show only the answer");
   command->add_flag("--verbose", flags->verbose, "figures after the answer");
   command->add_flag("--speed", flags->speed, "one line of figures after the answer");
