@@ -17,8 +17,7 @@ bool engine_ends(const std::string& reason) {
 }
 }  // namespace
 
-Replay::Replay(Recording recording, std::string reason)
-    : recording_(std::move(recording)), reason_(std::move(reason)) {
+Replay::Replay(Recording recording, std::string reason) : recording_(std::move(recording)), reason_(std::move(reason)) {
   std::erase_if(recording_.actions, [](const Action& a) { return is_text(a) && a.tokens.empty(); });
 }
 
@@ -90,13 +89,26 @@ Decision Replay::next() {
   for (; !at_end(); ++at_) {
     const Action& a = recording_.actions[at_];
     switch (a.kind) {
-      case Kind::drawn: return d;
-      case Kind::forced: d.force.assign(a.tokens.begin(), a.tokens.end()); return d;
-      case Kind::rewind: d.rewind_to = std::min(a.rewind_to, d.rewind_to.value_or(a.rewind_to)); break;
-      case Kind::params: d.params = a.params; break;
-      case Kind::stream: d.stream = a.stream; break;
-      case Kind::mask: mask_ = a.mask_digest == 0 ? std::vector<uint32_t>() : mask_words(a.mask); break;
-      case Kind::finish: d.finish = a.text; break;
+      case Kind::drawn:
+        return d;
+      case Kind::forced:
+        d.force.assign(a.tokens.begin(), a.tokens.end());
+        return d;
+      case Kind::rewind:
+        d.rewind_to = std::min(a.rewind_to, d.rewind_to.value_or(a.rewind_to));
+        break;
+      case Kind::params:
+        d.params = a.params;
+        break;
+      case Kind::stream:
+        d.stream = a.stream;
+        break;
+      case Kind::mask:
+        mask_ = a.mask_digest == 0 ? std::vector<uint32_t>() : mask_words(a.mask);
+        break;
+      case Kind::finish:
+        d.finish = a.text;
+        break;
     }
   }
   if (!d.finish && !engine_ends(reason_)) d.finish = reason_;

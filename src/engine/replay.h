@@ -27,8 +27,8 @@ class Replay final : public Controller, public Drafter {
   double expected() const override { return 0.995; }
 
   struct Difference {
-    int index = 0;         ///< tokens before it that were as recorded (dropped ones count)
-    int32_t position = 0;  ///< absolute
+    int index = 0;                      ///< tokens before it that were as recorded (dropped ones count)
+    int32_t position = 0;               ///< absolute
     TokenId recorded = -1, drawn = -1;  ///< -1: the sequence ends here
   };
   /// After the sequence finished: where it first differed from the recording.

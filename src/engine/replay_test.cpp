@@ -72,8 +72,8 @@ TEST(Replay, EveryRecordingOfABusyEngineHoldsForALoneOne) {
       ASSERT_TRUE(records[i].error().empty() || records[i].reason() == finish::kError);
       if (records[i].reason() == finish::kError) continue;
       const auto r = replay(scripted::scramble(77), originals[i], *originals[i].recording, records[i].reason());
-      ASSERT_FALSE(r.difference()) << round << " " << i << " at " << r.difference()->index << ": " << records[i].reason()
-                                   << " " << r.record.reason();
+      ASSERT_FALSE(r.difference()) << round << " " << i << " at " << r.difference()->index << ": "
+                                   << records[i].reason() << " " << r.record.reason();
       expect_same(records[i], r.record, round * 1000 + uint32_t(i));
       tokens += int64_t(r.record.events.size());
     }
@@ -135,7 +135,8 @@ TEST(Replay, NamesTheFirstTokenThatDiffers) {
   EXPECT_EQ(d->drawn, 105);
 
   // Another model: differs from the first token on. Another ending: differs at the end.
-  d = replay(scripted::say([](std::span<const TokenId>) { return 9; }), original, recording, record.reason()).difference();
+  d = replay(scripted::say([](std::span<const TokenId>) { return 9; }), original, recording, record.reason())
+          .difference();
   ASSERT_TRUE(d);
   EXPECT_EQ(d->index, 0);
   Recording cut = recording;

@@ -19,9 +19,9 @@
 namespace ponder::backend::cpu {
 namespace {
 
-constexpr int kLong = 530;   // two partials of attention, chunks of 512 and a rest
+constexpr int kLong = 530;    // two partials of attention, chunks of 512 and a rest
 constexpr int kMiddle = 281;  // past a partial's border and a page's
-constexpr int kShort = 66;   // past a page's, for what is slow: chunks of one, scalar code
+constexpr int kShort = 66;    // past a page's, for what is slow: chunks of one, scalar code
 
 std::string g_name;
 
@@ -38,7 +38,8 @@ const std::vector<Corner> kStandard = {
 };
 const std::vector<Corner> kFast = {
     {2, 16, 1, true, kShort}, {2, 8, 64, false, kMiddle}, {1, 2, 7, true, kShort}, {1, 16, 512, false, kLong}};
-const std::vector<Corner> kOtherLevel = {{2, 1, 512, false, kMiddle}, {2, 16, 1, true, kShort}, {2, 8, 64, true, kShort}};
+const std::vector<Corner> kOtherLevel = {
+    {2, 1, 512, false, kMiddle}, {2, 16, 1, true, kShort}, {2, 8, 64, true, kShort}};
 const std::vector<Corner> kScalar = {{2, 2, 64, true, kShort}};
 
 class RealFile : public ::testing::Test {

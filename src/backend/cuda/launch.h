@@ -16,12 +16,38 @@ cudaError_t read_limits(int device, DeviceLimits* limits);
 
 /// Where and how to launch. With `pdl` (compute >= 90) kernels are launched with programmatic stream serialisation:
 /// they begin while their predecessor ends and wait for its results themselves (griddepcontrol). All kernels of this
-/// folder wait before they read what an earlier kernel wrote, and before they write anything; weights, norms, biases
-/// and page tables of the launch are read before the wait, so nothing on the stream may write those.
+/// folder wait before they read what an earlier kernel wrote, and before they write anything; weights, norms and
+/// biases are read before the wait, so nothing on the stream may write those.
+/// Positions, page tables and token ids are read after it.
 struct Launch {
   cudaStream_t stream = nullptr;
   const DeviceLimits* limits = nullptr;
   bool pdl = false;
 };
+
+/// kernel<<<grid, block, shared, stream>>>(args...), with the launch's attributes. `shared` beyond 48 KiB must have been
+/// allowed for the kernel (allow_shared).
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, const Launch& launch,
+                          Arguments... arguments) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = launch.stream;
+  config.attrs = &attribute;
+  config.numAttrs = launch.pdl ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+
+/// Lets a kernel ask for `bytes` of shared memory (cheap; called before each launch that needs more than 48 KiB).
+template <typename Kernel>
+cudaError_t allow_shared(Kernel* kernel, size_t bytes) {
+  if (bytes <= 48 << 10) return cudaSuccess;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+}
 
 }  // namespace ponder::backend::cuda

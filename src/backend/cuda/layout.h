@@ -29,6 +29,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cuda/launch.h"
+
 namespace ponder::backend::cuda {
 
 constexpr int kTileRows = 16;
@@ -36,10 +38,10 @@ constexpr int kTileColumns = 256;
 
 enum class TileKind : uint8_t { q4_k, q5_k, q6_k, q4_0, q4_1, q5_0, q5_1, q8_0, f16, bf16, f32 };
 
-constexpr bool is_float(TileKind kind) { return kind >= TileKind::f16; }
+__host__ __device__ constexpr bool is_float(TileKind kind) { return kind >= TileKind::f16; }
 
 /// Bytes of one tile (for float kinds: of 16 rows x 256 columns).
-constexpr int tile_bytes(TileKind kind) {
+__host__ __device__ constexpr int tile_bytes(TileKind kind) {
   switch (kind) {
     case TileKind::q4_k:
     case TileKind::q4_0:
@@ -89,6 +91,6 @@ cudaError_t repack(TileKind kind, const uint8_t* raw, int64_t rows, int64_t colu
 /// Rows of a packed matrix as floats, as quant::Format::dequantize gives them times `scale`: the token embedding.
 /// out[i][columns] = row ids[i] (device memory); an id outside the matrix gives zeros.
 cudaError_t dequantize_rows(const Matrix& matrix, const int32_t* ids, int n, float scale, float* out,
-                            int64_t out_stride, cudaStream_t stream, bool pdl);
+                            int64_t out_stride, const Launch& launch);
 
 }  // namespace ponder::backend::cuda
