@@ -127,14 +127,23 @@ struct SequenceRequest {
   int max_new_tokens = -1;  ///< -1: until the context is full; forced tokens count
   int context_length = 0;   ///< this sequence's limit; 0: the engine's
   std::vector<TokenId> end_tokens;
-  int top_logprobs = -1;  ///< see sample::Request
-  std::string client;     ///< whose cache it may use
+  int top_logprobs = -1;    ///< see sample::Request
+  std::string client;       ///< whose cache it may use
+  bool index_reply = true;  ///< full pages of the reply may be found by later prompts; false: only those of the prompt
   /// Draws nothing: computes the prompt's full pages into the prefix cache, only while nothing else runs or waits, and
   /// ends (cancelled, at once, what is done stays cached) when anything else is asked for.
   bool background = false;
   std::vector<std::shared_ptr<Controller>> controllers;  // shared with the caller, who may read results from them
   std::shared_ptr<Drafter> drafter;                      // shared with the caller likewise; null: none
   std::shared_ptr<Recording> recording;                  // filled for the caller, who reads it after the end; null: not
+  Sink sink;
+};
+
+/// A copy of a request from its beginning (Engine::submit_all).
+struct Branch {
+  uint32_t stream = 0;
+  std::vector<std::shared_ptr<Controller>> controllers;  // shared with the caller
+  std::shared_ptr<Recording> recording;                  // shared likewise; null: not recorded
   Sink sink;
 };
 
@@ -174,6 +183,9 @@ class Engine {
 
   /// Errors at once for what can be known at once (empty prompt, prompt longer than the context, bad token id).
   virtual Result<SequenceId> submit(SequenceRequest request) = 0;
+  /// A request and copies of it, as forks of its prompt: the prompt is computed once and its pages are shared. All or none
+  /// are accepted. Ids in order, the request's own first.
+  virtual Result<std::vector<SequenceId>> submit_all(SequenceRequest request, std::vector<Branch> branches) = 0;
   /// A copy of a sequence from its current position with its own stream, controllers and sink; shares KV. Everything so
   /// far is the copy's prompt. Asked for in a controller, it is the sequence with that decision carried out; if the
   /// sequence ends before it can be copied, the copy finishes with an error.

@@ -67,7 +67,8 @@ void Loop::carry_out(ForkCommand command) {
     copy->end(finish::kError, Error{ErrorCode::not_found, "sequence " + std::to_string(command.source) +
                                                               " had ended before it could be forked"});
   } else {
-    copy = source->fork(command.id, command.stream, std::move(command.controllers), std::move(command.sink), now);
+    copy = source->fork(command.id, command.stream, std::move(command.controllers), std::move(command.recording),
+                        std::move(command.sink), now);
     if (source->state && source->pending() == 1) {
       copy->state = source->state->fork();
       copy->indexed_pages = source->indexed_pages;
@@ -257,6 +258,11 @@ void Loop::start() {
 }
 
 Result<SequenceId> Loop::submit(SequenceRequest request) {
+  PONDER_TRY(const auto ids, submit_all(std::move(request), {}));
+  return ids[0];
+}
+
+Result<std::vector<SequenceId>> Loop::submit_all(SequenceRequest request, std::vector<Branch> branches) {
   const int vocab_size = plan_->spec().vocab_size;
   if (request.prompt.empty())
     return Error{ErrorCode::invalid_argument, "the prompt is empty: at least one token is needed"};
@@ -280,12 +286,18 @@ Result<SequenceId> Loop::submit(SequenceRequest request) {
   const double now = options_.clock();
   std::lock_guard lock(mutex_);
   if (quit_) return Error{ErrorCode::cancelled, "the model is being unloaded"};
-  const SequenceId id = next_id_++;
-  commands_.emplace_back(std::make_unique<Sequence>(id, std::move(request), limit, vocab_size, now));
-  live_.insert(id);
+  // Taken by the loop together, so a copy always finds the request it is of.
+  std::vector<SequenceId> ids = {next_id_++};
+  commands_.emplace_back(std::make_unique<Sequence>(ids[0], std::move(request), limit, vocab_size, now));
+  for (Branch& b : branches) {
+    ids.push_back(next_id_++);
+    commands_.emplace_back(
+        ForkCommand{ids[0], ids.back(), b.stream, std::move(b.controllers), std::move(b.recording), std::move(b.sink)});
+  }
+  live_.insert(ids.begin(), ids.end());
   if (background_in_flight_) stop_ = true;  // what is wanted now comes first
   wake_.notify_all();
-  return id;
+  return ids;
 }
 
 Result<SequenceId> Loop::fork(SequenceId source, uint32_t stream, std::vector<std::shared_ptr<Controller>> controllers,
@@ -295,7 +307,7 @@ Result<SequenceId> Loop::fork(SequenceId source, uint32_t stream, std::vector<st
   if (!live_.count(source))
     return Error{ErrorCode::not_found, "sequence " + std::to_string(source) + " does not run: it cannot be forked"};
   const SequenceId id = next_id_++;
-  commands_.emplace_back(ForkCommand{source, id, stream, std::move(controllers), std::move(sink)});
+  commands_.emplace_back(ForkCommand{source, id, stream, std::move(controllers), nullptr, std::move(sink)});
   live_.insert(id);
   wake_.notify_all();
   return id;

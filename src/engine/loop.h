@@ -25,6 +25,7 @@ class Loop final : public Engine {
   void start() override;
   bool step() override;
   Result<SequenceId> submit(SequenceRequest request) override;
+  Result<std::vector<SequenceId>> submit_all(SequenceRequest request, std::vector<Branch> branches) override;
   Result<SequenceId> fork(SequenceId source, uint32_t stream, std::vector<std::shared_ptr<Controller>> controllers,
                           Sink sink) override;
   void cancel(SequenceId id) override;
@@ -36,6 +37,7 @@ class Loop final : public Engine {
     SequenceId source, id;
     uint32_t stream;
     std::vector<std::shared_ptr<Controller>> controllers;
+    std::shared_ptr<Recording> recording;
     Sink sink;
   };
   using Command = std::variant<std::unique_ptr<Sequence>, ForkCommand>;

@@ -137,7 +137,7 @@ void Loop::preempt(Sequence& s, std::vector<Share>& shares) {
 }
 
 void Loop::index_pages(Sequence& s) {
-  const int full = s.state->length() / backend::kv::kPageTokens;
+  const int full = std::min(s.state->length(), s.indexable()) / backend::kv::kPageTokens;
   if (full <= s.indexed_pages) return;
   index_->insert(s.client(), std::span(s.tokens()).first(size_t(full * backend::kv::kPageTokens)),
                  s.state->pages().first(size_t(full)));

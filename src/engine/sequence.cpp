@@ -27,8 +27,8 @@ Sequence::Sequence(SequenceId id, SequenceRequest request, int limit, int vocab_
 }
 
 std::unique_ptr<Sequence> Sequence::fork(SequenceId id, uint32_t stream,
-                                         std::vector<std::shared_ptr<Controller>> controllers, Sink sink,
-                                         double now) const {
+                                         std::vector<std::shared_ptr<Controller>> controllers,
+                                         std::shared_ptr<Recording> recording, Sink sink, double now) const {
   SequenceRequest request = request_;
   request.prompt = tokens_;
   request.prompt.insert(request.prompt.end(), forced_.begin(), forced_.end());
@@ -36,7 +36,7 @@ std::unique_ptr<Sequence> Sequence::fork(SequenceId id, uint32_t stream,
   request.controllers = std::move(controllers);
   request.sink = std::move(sink);
   request.drafter = nullptr;  // it knows the original's text
-  request.recording = nullptr;
+  request.recording = std::move(recording);
   if (request.max_new_tokens >= 0)
     request.max_new_tokens = std::max(0, request.max_new_tokens - (int(request.prompt.size()) - prompt_size_));
   return std::make_unique<Sequence>(id, std::move(request), limit_, vocab_size_, now);

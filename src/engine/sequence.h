@@ -27,6 +27,7 @@ class Sequence {
   const std::string& client() const { return request_.client; }
   bool background() const { return request_.background; }
   int prompt_size() const { return prompt_size_; }
+  int indexable() const { return request_.index_reply ? int(tokens_.size()) : prompt_size_; }  ///< tokens, see request
   int pending() const { return int(tokens_.size()) - (state ? state->length() : 0); }
   bool generating() const { return first_token_ >= 0; }  ///< has drawn a token
   bool may_draw() const { return forced_.empty(); }
@@ -35,7 +36,7 @@ class Sequence {
 
   /// A copy from here; the engine gives the KV.
   std::unique_ptr<Sequence> fork(SequenceId id, uint32_t stream, std::vector<std::shared_ptr<Controller>> controllers,
-                                 Sink sink, double now) const;
+                                 std::shared_ptr<Recording> recording, Sink sink, double now) const;
 
   /// First admission: the controllers see the prompt.
   void start();

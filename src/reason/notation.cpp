@@ -17,12 +17,12 @@ constexpr int kMaxDepth = 32;
 using Pair = std::pair<std::string_view, std::string_view>;
 
 constexpr Pair kSigns[] = {
-    {"−", "-"},      {"–", "-"},      {"—", "-"},      {"×", "*"},      {"·", "*"},      {"∙", "*"},      {"⋅", "*"},
-    {"÷", "/"},      {"∕", "/"},      {"½", " 1/2"},   {"¼", " 1/4"},   {"¾", " 3/4"},   {"²", "^2"},     {"³", "^3"},
-    {"，", ","},     {"、", ","},     {"；", ";"},     {"：", ":"},     {"。", "."},     {"！", "!"},     {"？", "?"},
-    {"（", "("},     {"）", ")"},     {"【", "["},     {"】", "]"},     {"％", "%"},     {"￥", "¥"},     {"“", "\""},
-    {"”", "\""},     {"‘", "'"},      {"’", "'"},      {"「", "\""},    {"」", "\""},    {"\u00a0", " "}, {"\u2009", " "},
-    {"\u202f", " "}, {"\u3000", " "}, {"…", "..."},    {"≤", "<="},     {"≥", ">="},     {"≈", "~"},      {"∞", "infinity"},
+    {"−", "-"},      {"–", "-"},      {"—", "-"},    {"×", "*"},    {"·", "*"},    {"∙", "*"},      {"⋅", "*"},
+    {"÷", "/"},      {"∕", "/"},      {"½", " 1/2"}, {"¼", " 1/4"}, {"¾", " 3/4"}, {"²", "^2"},     {"³", "^3"},
+    {"，", ","},     {"、", ","},     {"；", ";"},   {"：", ":"},   {"。", "."},   {"！", "!"},     {"？", "?"},
+    {"（", "("},     {"）", ")"},     {"【", "["},   {"】", "]"},   {"％", "%"},   {"￥", "¥"},     {"“", "\""},
+    {"”", "\""},     {"‘", "'"},      {"’", "'"},    {"「", "\""},  {"」", "\""},  {"\u00a0", " "}, {"\u2009", " "},
+    {"\u202f", " "}, {"\u3000", " "}, {"…", "..."},  {"≤", "<="},   {"≥", ">="},   {"≈", "~"},      {"∞", "infinity"},
     {"π", "pi"},
 };
 
@@ -34,12 +34,13 @@ std::string_view trim(std::string_view s) {
 
 constexpr std::string_view kWrappers[] = {"text",   "textbf", "textit", "texttt", "textrm", "mathrm",       "mathbf",
                                           "mathit", "mathsf", "mbox",   "boxed",  "fbox",   "operatorname", "emph"};
-constexpr std::string_view kDropped[] = {"left", "right",        "displaystyle", "bigl", "bigr", "big",  "Big",
+constexpr std::string_view kDropped[] = {"left",   "right",     "displaystyle", "bigl", "bigr", "big",  "Big",
                                          "limits", "textstyle", "rm",           "bf",   "it",   "dots", "ldots"};
-constexpr Pair kCommands[] = {{"times", "*"},    {"cdot", "*"},  {"div", "/"},   {"pi", "pi"},   {"infty", "infinity"},
-                              {"degree", "°"},   {"circ", "°"},  {"quad", " "},  {"qquad", " "}, {"leq", "<="},
-                              {"le", "<="},      {"geq", ">="},  {"ge", ">="},   {"approx", "~"}, {"pm", "±"},
-                              {"cup", " cup "},  {"to", "->"},   {"land", " and "}, {"lbrace", "\1"}, {"rbrace", "\2"}};
+constexpr Pair kCommands[] = {{"times", "*"},        {"cdot", "*"},     {"div", "/"},     {"pi", "pi"},
+                              {"infty", "infinity"}, {"degree", "°"},   {"circ", "°"},    {"quad", " "},
+                              {"qquad", " "},        {"leq", "<="},     {"le", "<="},     {"geq", ">="},
+                              {"ge", ">="},          {"approx", "~"},   {"pm", "±"},      {"cup", " cup "},
+                              {"to", "->"},          {"land", " and "}, {"lbrace", "\1"}, {"rbrace", "\2"}};
 
 class Latex {
  public:
@@ -148,7 +149,8 @@ class Latex {
 }  // namespace
 
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
 }
 
 std::string plain_signs(std::string_view words) {

@@ -50,7 +50,8 @@ using Logits = std::map<int, std::vector<float>>;  // by position
 // A plan loaded once, on which stories are told under cases that share its level, precision, KV format and threads.
 class Runner {
  public:
-  Runner(std::shared_ptr<const model::Model> model, const Case& c, Text text = {}, std::set<int> watched = {200, 255, 256})
+  Runner(std::shared_ptr<const model::Model> model, const Case& c, Text text = {},
+         std::set<int> watched = {200, 255, 256})
       : case_(c), text_(std::move(text)), watched_(std::move(watched)) {
     if (!text_)
       text_ = [vocab = model->spec.vocab_size](uint64_t s, int position) { return random_token(s, position, vocab); };

@@ -1,0 +1,145 @@
+// A request and copies of it: one prompt, many streams. What a vote rests on: the first is what it would be alone, the
+// prompt is computed once, and memory grows by the pages that the copies have for themselves.
+#include <gtest/gtest.h>
+
+#include "engine/engine_rig.h"
+
+namespace ponder::engine {
+namespace {
+
+using Tokens = std::vector<TokenId>;
+
+constexpr int kPage = backend::kv::kPageTokens;
+
+struct Members {
+  std::vector<Record> records;
+  std::vector<SequenceId> ids;
+};
+
+// `most`: max_new_tokens.
+void submit_group(Rig& rig, Members& m, int n, const Tokens& prompt, int most, float temperature = 1) {
+  m.records.resize(size_t(n));
+  SequenceRequest q = request(prompt, m.records[0], most);
+  q.sampling.temperature = temperature;
+  q.sampling.seed = 11;
+  q.index_reply = false;
+  std::vector<Branch> branches;
+  for (int i = 1; i < n; ++i) {
+    Branch b;
+    b.stream = uint32_t(i);
+    b.sink = sink_to(m.records[size_t(i)]);
+    branches.push_back(std::move(b));
+  }
+  auto ids = rig.engine->submit_all(std::move(q), std::move(branches));
+  ASSERT_TRUE(ids.ok()) << ids.error().message;
+  m.ids = *ids;
+}
+
+TEST(Group, EachMemberIsWhatItsStreamDrawsAlone) {
+  const Tokens prompt = range(1, 150);
+  Members together;
+  Rig rig(scripted::scramble(5));
+  submit_group(rig, together, 8, prompt, 100);
+  rig.run();
+  for (int i = 0; i < 8; ++i) {
+    Rig alone(scripted::scramble(5));
+    Record record;
+    SequenceRequest q = request(prompt, record, 100);
+    q.sampling.temperature = 1;
+    q.sampling.seed = 11;
+    q.stream = uint32_t(i);
+    alone.submit(std::move(q));
+    alone.run();
+    EXPECT_EQ(together.records[size_t(i)].tokens(), record.tokens()) << "stream " << i;
+    EXPECT_EQ(together.records[size_t(i)].reason(), "length");
+  }
+  // The prompt once; each copy computes its last token again, for its own draw.
+  EXPECT_EQ(rig.plan->rows_computed(), 149 + 7 + 8 * 99);
+}
+
+TEST(Group, MemoryGrowsByPrivatePagesOnly) {
+  for (const int prompt_tokens : {3 * kPage, 3 * kPage + 1, 3 * kPage + 30, 1}) {
+    for (const int n : {1, 3, 8}) {
+      Rig rig(scripted::scramble(6));
+      Members m;
+      submit_group(rig, m, n, range(0, prompt_tokens), 1000, 1);
+      const auto all_have = [&](size_t tokens) {
+        for (const auto& r : m.records)
+          if (r.events.size() < tokens) return false;
+        return true;
+      };
+      while (!all_have(100)) ASSERT_TRUE(rig.engine->step());
+      // Shared: what is full before the first token of a chain's own is written, its predecessor being computed again.
+      const int shared = (prompt_tokens - 1) / kPage;
+      const int shared_of_one = n == 1 ? 0 : shared;
+      int expected = shared_of_one;
+      for (const auto& r : m.records) {
+        const int length = prompt_tokens + int(r.events.size()) - 1;  // the last token is not computed yet
+        expected += (length + kPage - 1) / kPage - shared_of_one;
+      }
+      EXPECT_EQ(rig.engine->status().pages_used, expected) << prompt_tokens << " tokens, " << n << " chains";
+      // All but one are cancelled: their pages are free after the next step.
+      for (size_t i = 1; i < m.ids.size(); ++i) rig.engine->cancel(m.ids[i]);
+      rig.engine->step();
+      const int length = prompt_tokens + int(m.records[0].events.size()) - 1;
+      EXPECT_EQ(rig.engine->status().pages_used, (length + kPage - 1) / kPage);
+      for (size_t i = 1; i < m.ids.size(); ++i) EXPECT_EQ(m.records[i].reason(), "cancelled");
+      rig.engine->cancel(m.ids[0]);
+      rig.run();
+      EXPECT_EQ(rig.engine->status().pages_used, prompt_tokens / kPage) << "only the prompt stays in the prefix cache";
+    }
+  }
+}
+
+TEST(Group, MoreMembersThanRoomWaitAndEndTheSame) {
+  EngineOptions options;
+  options.max_sequences = 3;
+  Rig rig(scripted::scramble(7), options);
+  Members m;
+  submit_group(rig, m, 10, range(0, 100), 80);
+  rig.run();
+  for (int i = 0; i < 10; ++i) {
+    Rig alone(scripted::scramble(7));
+    Record record;
+    SequenceRequest q = request(range(0, 100), record, 80);
+    q.sampling.temperature = 1;
+    q.sampling.seed = 11;
+    q.stream = uint32_t(i);
+    alone.submit(std::move(q));
+    alone.run();
+    EXPECT_EQ(m.records[size_t(i)].tokens(), record.tokens()) << "stream " << i;
+  }
+}
+
+TEST(Group, TooLittleMemoryForAllMakesSomeWaitNotFail) {
+  Rig rig(scripted::scramble(8), {}, {}, 12 * kPage);
+  Members m;
+  submit_group(rig, m, 8, range(0, 2 * kPage), 3 * kPage);
+  rig.run();
+  for (const auto& r : m.records) {
+    EXPECT_EQ(r.reason(), "length") << r.error();
+    EXPECT_EQ(int(r.tokens().size()), 3 * kPage);
+  }
+}
+
+TEST(Group, AMemberThatEndsAtOnceDoesNotTakeTheOthersWithIt) {
+  Rig rig(scripted::scramble(9));
+  Members m;
+  submit_group(rig, m, 4, {1, 2, 3}, 1);
+  rig.run();
+  for (const auto& r : m.records) EXPECT_EQ(r.reason(), "length");
+}
+
+TEST(Group, NothingIsAcceptedWhenTheRequestIsNot) {
+  Rig rig(scripted::scramble(9));
+  Record a, b;
+  SequenceRequest q = request({}, a);
+  std::vector<Branch> branches(1);
+  branches[0].sink = sink_to(b);
+  EXPECT_FALSE(rig.engine->submit_all(std::move(q), std::move(branches)).ok());
+  EXPECT_FALSE(rig.engine->step());
+  EXPECT_TRUE(a.finished.empty() && b.finished.empty());
+}
+
+}  // namespace
+}  // namespace ponder::engine
