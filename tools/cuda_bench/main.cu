@@ -1,10 +1,11 @@
 // Times linear layers on the card: shapes of R1-Distill-Qwen-7B, random weights in the file's formats, rotated over more
 // memory than the L2 cache holds, as graphs of launches with programmatic dependency. Prints microseconds, bytes of
 // weights per second and the share of the measured read bandwidth.
-//   cuda_bench [part of a name | all] [rows ...]
+//   cuda_bench [part of a name | all | token] [rows ...]
 #include <algorithm>
 #include <memory>
 
+#include "backend/cuda/attention.h"
 #include "backend/cuda/linear.h"
 #include "backend/cuda/test_support.cuh"
 
@@ -145,6 +146,95 @@ void bench_shape(Card& s, const Shape& shape, const std::vector<int>& counts, Bu
   }
 }
 
+/// A whole token of R1-Distill-Qwen-7B: 28 layers, half of them with Q6_K value and down matrices, and the head.
+void bench_token(Card& s, int n, int depth) {
+  using enum TileKind;
+  constexpr int kHidden = 3584, kFfn = 18944, kLayers = 28, kKv = 512, kVocab = 152064;
+  struct Weight {
+    std::unique_ptr<Weights> q, k, v, o, gate, up, down;
+  };
+  std::vector<Weight> layers(kLayers);
+  size_t bytes = 0;
+  for (int l = 0; l < kLayers; ++l) {
+    const TileKind more = l % 2 == 0 ? q6_k : q4_k;
+    const auto make = [&](TileKind kind, int rows, int columns, int i) {
+      bytes += packed_bytes(kind, rows, columns);
+      return std::make_unique<Weights>(kind, rows, columns, uint32_t(l * 8 + i));
+    };
+    Weight& w = layers[size_t(l)];
+    w.q = make(q4_k, kHidden, kHidden, 0), w.k = make(q4_k, kKv, kHidden, 1), w.v = make(more, kKv, kHidden, 2);
+    w.o = make(q4_k, kHidden, kHidden, 3), w.gate = make(q4_k, kFfn, kHidden, 4), w.up = make(q4_k, kFfn, kHidden, 5);
+    w.down = make(more, kHidden, kFfn, 6);
+  }
+  Weights head(q6_k, kVocab, kHidden, 999);
+  bytes += packed_bytes(q6_k, kVocab, kHidden);
+  const int pages = depth / kBlockTokens + 2, stride = pages;
+  const size_t layer_bytes = kv_layer_bytes(4, 128);
+  Buffer<float> x(random_floats(size_t(n) * kHidden, 1)), gain(random_floats(kHidden, 2)),
+      bias(random_floats(kHidden, 3)), q(size_t(n) * kHidden), k(size_t(n) * kKv), v(size_t(n) * kKv),
+      mixed(size_t(n) * kHidden), h(size_t(n) * kFfn), logits(size_t(n) * kVocab);
+  Buffer<uint8_t> kv(size_t(pages) * layer_bytes * kLayers * size_t(n)),
+      scratch(linear_scratch_bytes(n, kFfn, kHidden) + linear_scratch_bytes(n, kHidden, kVocab)),
+      attention_scratch(attention_scratch_bytes(28, 4, 128, depth + 63));
+  must(cudaMemset(kv.get(), 0, size_t(pages) * layer_bytes * kLayers * size_t(n)), "clear");
+  must(cudaMemset(attention_scratch.get(), 0, attention_scratch_bytes(28, 4, 128, depth + 63)), "clear");
+  std::vector<int32_t> table(size_t(n) * size_t(stride)), positions(size_t(n), depth);
+  for (size_t i = 0; i < table.size(); ++i) table[i] = int32_t(i);
+  Buffer<int32_t> dtable(table), dpositions(positions);
+  Buffer<float2> rope(std::vector<float2>(size_t(depth + 64) * 64, make_float2(0.8f, 0.6f)));
+  const auto record = [&](bool linears, bool attention) {
+    LinearArgs a;
+    a.n_rows = n, a.scratch = scratch.get();
+    for (int l = 0; l < kLayers; ++l) {
+      Weight& w = layers[size_t(l)];
+      LinearArgs p = a;
+      p.x = x.get(), p.x_stride = kHidden, p.norm_weight = gain.get(), p.epsilon = 1e-6f;
+      p.n_matrices = 3, p.w[0] = w.q->matrix, p.w[1] = w.k->matrix, p.w[2] = w.v->matrix;
+      p.y[0] = q.get(), p.y[1] = k.get(), p.y[2] = v.get(), p.y_stride[0] = kHidden,
+      p.y_stride[1] = p.y_stride[2] = kKv;
+      p.bias[0] = p.bias[1] = p.bias[2] = bias.get();
+      if (linears) must(linear(p, s.launch), "qkv");
+      AttentionArgs t;
+      t.n_heads = 28, t.n_kv_heads = 4, t.head_dim = 128, t.scale = 0.088f, t.n_rows = n;
+      t.positions = dpositions.get(), t.page_table = dtable.get(), t.page_table_stride = stride,
+      t.max_position = depth + 63;
+      t.q = q.get(), t.q_stride = kHidden, t.k = k.get(), t.k_stride = kKv, t.v = v.get(), t.v_stride = kKv;
+      t.pages = kv.get() + size_t(l) * layer_bytes, t.page_stride = int64_t(layer_bytes) * kLayers;
+      t.rope = rope.get(), t.rope_dims = 128, t.out = mixed.get(), t.out_stride = kHidden,
+      t.scratch = attention_scratch.get();
+      if (attention) must(rope_and_store(t, s.launch), "rope"), must(attend(t, s.launch), "attend");
+      if (!linears) continue;
+      LinearArgs o = a;
+      o.x = mixed.get(), o.x_stride = kHidden, o.w[0] = w.o->matrix, o.y[0] = x.get(), o.y_stride[0] = kHidden,
+      o.epilogue = Epilogue::add;
+      must(linear(o, s.launch), "o");
+      LinearArgs g = a;
+      g.x = x.get(), g.x_stride = kHidden, g.norm_weight = gain.get(), g.epsilon = 1e-6f, g.n_matrices = 2;
+      g.w[0] = w.gate->matrix, g.w[1] = w.up->matrix, g.y[0] = h.get(), g.y_stride[0] = kFfn,
+      g.epilogue = Epilogue::silu;
+      must(linear(g, s.launch), "gate and up");
+      LinearArgs d = a;
+      d.x = h.get(), d.x_stride = kFfn, d.w[0] = w.down->matrix, d.y[0] = x.get(), d.y_stride[0] = kHidden,
+      d.epilogue = Epilogue::add;
+      must(linear(d, s.launch), "down");
+    }
+    if (!linears) return;
+    LinearArgs e = a;
+    e.x = x.get(), e.x_stride = kHidden, e.norm_weight = gain.get(), e.epsilon = 1e-6f;
+    e.w[0] = head.matrix, e.y[0] = logits.get(), e.y_stride[0] = kVocab;
+    must(linear(e, s.launch), "head");
+  };
+  const double all = time_graph(s, [&] { record(true, true); }),
+               no_attention = time_graph(s, [&] { record(true, false); }),
+               attention = time_graph(s, [&] { record(false, true); });
+  std::printf(
+      "token n=%-2d depth %-6d %.3f ms = %.0f t/s (%.0f GB/s, %.1f%%); without attention %.3f ms, attention alone %.3f "
+      "ms\n",
+      n, depth, all, n * 1e3 / all, double(bytes) / all / 1e6, double(bytes) / all / 1e6 / s.bandwidth * 100,
+      no_attention, attention);
+  std::fflush(stdout);
+}
+
 int run(int argc, char** argv) {
   Card s;
   must(read_limits(0, &s.limits), "limits");
@@ -195,6 +285,11 @@ int run(int argc, char** argv) {
   }
   Buffer<uint8_t> scratch(scratch_bytes);
   const std::string only = argc > 1 ? argv[1] : "";
+  if (only == "token") {
+    for (const int n : counts)
+      for (const int depth : {512, 8192}) bench_token(s, n, depth);
+    return 0;
+  }
   for (const Shape& shape : shapes)
     if (only.empty() || only == "all" || std::string(shape.name).find(only) != std::string::npos)
       bench_shape(s, shape, counts, x, y, gain, scratch);

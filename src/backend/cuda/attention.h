@@ -24,12 +24,17 @@ constexpr int kBlockTokens = 64;   ///< = kv::kPageTokens
 constexpr int kPartialBlocks = 4;  ///< blocks of a partial
 constexpr int kMaxHeadDim = 256;
 
-constexpr int padded_head_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
+__host__ __device__ constexpr int padded_head_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
 /// Bytes of one layer in one page (K and V of all KV heads).
-constexpr size_t kv_layer_bytes(int n_kv_heads, int head_dim) {
+__host__ __device__ constexpr size_t kv_layer_bytes(int n_kv_heads, int head_dim) {
   return size_t(n_kv_heads) * 2 * size_t(padded_head_dim(head_dim)) * kBlockTokens * 2;
 }
+
+/// Consecutive rows of one sequence.
+struct RowRun {
+  int first = 0, n = 0;
+};
 
 struct AttentionArgs {
   int n_heads = 0, n_kv_heads = 0, head_dim = 0;
@@ -41,6 +46,11 @@ struct AttentionArgs {
   const int32_t* page_table = nullptr;  ///< [n_rows][page_table_stride]: page ids of the row's sequence
   int64_t page_table_stride = 0;
   int max_position = 0;  ///< no row's position is greater: bounds the grid and the scratch
+
+  /// Host memory, optional: rows of one sequence at ascending positions, for launches of more than 16 rows. Long runs
+  /// then share what they read of K and V. Without it every row reads for itself.
+  const RowRun* runs = nullptr;
+  int n_runs = 0;
 
   float* q = nullptr;  ///< [n_rows][q_stride]: projections, biases added; rope_and_store() rotates it in place
   int64_t q_stride = 0;
@@ -66,13 +76,13 @@ struct AttentionArgs {
   void* scratch = nullptr;  ///< attention_scratch_bytes(), zeroed once before its first use
 };
 
-/// For calls of up to `max_rows` rows of which at most `max_decode_rows` (<= 16) go to the split kernel.
-size_t attention_scratch_bytes(int max_rows, int n_heads, int head_dim, int max_position);
+/// Scratch of attend() for any number of rows.
+size_t attention_scratch_bytes(int n_heads, int n_kv_heads, int head_dim, int max_position);
 
 /// Norms and rotates q in place; norms, rotates and stores k; stores v. All rows before any attend.
 cudaError_t rope_and_store(const AttentionArgs& args, const Launch& launch);
-/// Attention of rows whose K and V are stored. Up to 16 rows take a kernel that splits the tokens over the card; more
-/// rows a kernel that shares K and V among queries: consecutive rows with the same page table pointer content. Bits are the same.
+/// Attention of rows whose K and V are stored. Rows by ones take a kernel that splits their tokens over the card; long
+/// runs a kernel that shares K and V among queries. The bits are the same.
 cudaError_t attend(const AttentionArgs& args, const Launch& launch);
 
 }  // namespace ponder::backend::cuda

@@ -1,0 +1,268 @@
+// Attention of single rows over all tokens of their sequences: decode. Up to eight query heads of a KV head share each
+// block of K and V; blocks are spread over the card and the last thread block of a row and KV head merges the results.
+//
+// q as two halves fills the matrix instruction: rows g of A are the high halves of head g, rows g + 8 the low ones, so
+// that one product gives both parts of the score. Four warps share a block of 64 tokens: for the scores a warp takes 16
+// tokens, for the sums of V a quarter of the head.
+#include "backend/cuda/attention_parts.cuh"
+
+namespace ponder::backend::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / 32;
+constexpr int kStages = 2;
+constexpr int kProbabilityStride = 72;  ///< halves, so that rows lie in different banks
+
+/// Result of a block or partial in scratch: sums of 8 heads, then (maximum, l) of each.
+__host__ __device__ constexpr int slot_floats(int head_dim) { return kHeadsTogether * (head_dim + 2); }
+
+struct SplitScratch {
+  float* slots;       ///< [row][KV head and group of heads][slot]
+  unsigned* tickets;  ///< [row][KV head and group]: thread blocks that are done
+  int max_slots;
+};
+
+__host__ __device__ constexpr int head_groups(int n_heads, int n_kv_heads) {
+  return (n_heads / n_kv_heads + kHeadsTogether - 1) / kHeadsTogether;
+}
+constexpr int blocks_of(int max_position) { return max_position / kBlockTokens + 1; }
+constexpr int kMostSplits = 128;
+/// Slots of one row and group: all partials, or up to kMostSplits blocks.
+constexpr int slots_for(int max_position) {
+  const int blocks = blocks_of(max_position), partials = (blocks + kPartialBlocks - 1) / kPartialBlocks;
+  return partials > kMostSplits ? partials : blocks < kMostSplits ? blocks : kMostSplits;
+}
+
+/// Merges what lies in the row's slots and writes the output. 16 threads a head.
+template <int kHeadDim>
+__device__ void merge_slots(const AttentionArgs& a, const float* slots, int n, bool are_blocks, int row, int first_head,
+                            int n_heads) {
+  constexpr int kPer = kHeadDim / 16;
+  const int head = threadIdx.x / 16, d = threadIdx.x % 16 * kPer;
+  if (head >= n_heads) return;
+  float total[kPer], part[kPer], m = 0, l = 0, part_m = 0, part_l = 0;
+  const int group = are_blocks ? kPartialBlocks : 1;
+#pragma unroll 4
+  for (int i = 0; i < n; ++i) {
+    const float* slot = slots + int64_t(i) * slot_floats(kHeadDim);
+    const float2 ml = __ldcg(reinterpret_cast<const float2*>(slot + kHeadsTogether * kHeadDim) + head);
+    float o[kPer];
+#pragma unroll
+    for (int k = 0; k < kPer; k += 4)
+      *reinterpret_cast<float4*>(o + k) = __ldcg(reinterpret_cast<const float4*>(slot + head * kHeadDim + d + k));
+    if (i % group == 0) {
+      part_m = ml.x, part_l = ml.y;
+#pragma unroll
+      for (int k = 0; k < kPer; ++k) part[k] = o[k];
+    } else {
+      const Merge merge(part_m, ml.x);
+      part_m = merge.top, part_l = merge(part_l, ml.y);
+#pragma unroll
+      for (int k = 0; k < kPer; ++k) part[k] = merge(part[k], o[k]);
+    }
+    if (i % group != group - 1 && i + 1 != n) continue;
+    if (i < group) {
+      m = part_m, l = part_l;
+#pragma unroll
+      for (int k = 0; k < kPer; ++k) total[k] = part[k];
+    } else {
+      const Merge merge(m, part_m);
+      m = merge.top, l = merge(l, part_l);
+#pragma unroll
+      for (int k = 0; k < kPer; ++k) total[k] = merge(total[k], part[k]);
+    }
+  }
+  float* out = a.out + row * a.out_stride + int64_t(first_head + head) * a.head_dim;
+#pragma unroll
+  for (int k = 0; k < kPer; ++k)
+    if (d + k < a.head_dim) out[d + k] = __fdiv_rn(total[k], l);
+}
+
+/// grid: (splits, KV heads x groups of query heads, rows)
+template <int kHeadDim>
+__global__ void __launch_bounds__(kThreads)
+    attend_split_kernel(const __grid_constant__ AttentionArgs a, SplitScratch scratch) {
+  constexpr int kSteps = kHeadDim / 16;            // of the scores' products
+  constexpr int kColumns = kHeadDim / 8 / kWarps;  // groups of 8 numbers of the head per warp
+  extern __shared__ __align__(128) uint8_t shared[];
+  __shared__ __half probability[kHeadsTogether * kProbabilityStride];
+  __shared__ float maxima[kWarps][kHeadsTogether];
+  __shared__ int is_last;
+  launch_dependents();
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
+  const int groups = head_groups(a.n_heads, a.n_kv_heads), kv_head = blockIdx.y / groups, row = blockIdx.z;
+  const int per_kv = a.n_heads / a.n_kv_heads, first = blockIdx.y % groups * kHeadsTogether;
+  const int first_head = kv_head * per_kv + first, n_heads = min(kHeadsTogether, per_kv - first);
+  clear_padding<kHeadDim>(a, shared, kStages);
+  wait_for_previous_kernel();
+  const int position = a.positions[row];
+  if (position < 0) return;
+  const int n_blocks = position / kBlockTokens + 1, n_partials = (n_blocks + kPartialBlocks - 1) / kPartialBlocks;
+  // While there are enough thread blocks, one takes a block of tokens; then a partial, or several.
+  const bool by_blocks = n_blocks <= int(gridDim.x);
+  const int n_units = by_blocks ? n_blocks : n_partials, unit_blocks = by_blocks ? 1 : kPartialBlocks;
+  const int working = min(n_units, int(gridDim.x));
+  if (int(blockIdx.x) >= working) return;
+
+  // The blocks this thread block goes through, in order.
+  struct Place {
+    int unit, block;
+  };
+  const auto next_place = [&](Place p) {
+    ++p.block;
+    if (p.block == min(n_blocks, (p.unit + 1) * unit_blocks)) p.unit += gridDim.x, p.block = p.unit * unit_blocks;
+    return p;
+  };
+  const uint32_t stages = shared_address(shared);
+  const auto copy = [&](Place p, int stage) {
+    if (p.unit < n_units)
+      copy_block<kHeadDim>(a, stages + stage * 2 * kv_part_bytes(kHeadDim), block_address(a, row, p.block, kv_head),
+                           position + 1 - p.block * kBlockTokens);
+    copy_commit();
+  };
+  Place now = {int(blockIdx.x), int(blockIdx.x) * unit_blocks};
+  copy(now, 0);
+
+  uint32_t q[kSteps][4];
+  const bool present = g < n_heads;
+  const float* from = a.q + row * a.q_stride + int64_t(first_head + g) * a.head_dim;
+#pragma unroll
+  for (int j = 0; j < kSteps; ++j)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int d = 16 * j + 8 * half + 2 * t;
+      const float x = present && d < a.head_dim ? __ldcg(from + d) : 0.f,
+                  y = present && d + 1 < a.head_dim ? __ldcg(from + d + 1) : 0.f;
+      split_halves(x, y, &q[j][2 * half], &q[j][2 * half + 1]);
+    }
+
+  float o[kColumns][2], m = 0, l = 0;
+  const float scale = __fmul_rn(a.scale, kLog2E);
+  float* slots = scratch.slots + (int64_t(row) * gridDim.y + blockIdx.y) * scratch.max_slots * slot_floats(kHeadDim);
+  for (int stage = 0; now.unit < n_units; stage ^= 1) {
+    const Place next = next_place(now);
+    copy(next, stage ^ 1);
+    copy_wait<1>();
+    __syncthreads();
+    const uint32_t k = stages + stage * 2 * kv_part_bytes(kHeadDim), v = k + kv_part_bytes(kHeadDim);
+    // Scores of tokens 16 warp .. + 15.
+    float s[2][4] = {};
+#pragma unroll
+    for (int j = 0; j < kSteps; ++j) {
+      const int matrix = lane / 8;  // tokens 0-7 and 8-15, of chunks 2j and 2j + 1
+      const uint4 b =
+          load_matrices(k + ((2 * j + (matrix & 1)) * kBlockTokens + 16 * warp + (matrix >> 1) * 8 + lane % 8) * 16);
+      mma_halves(s[0], q[j][0], q[j][1], q[j][2], q[j][3], b.x, b.y);
+      mma_halves(s[1], q[j][0], q[j][1], q[j][2], q[j][3], b.z, b.w);
+    }
+    float score[2][2], top = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int token = now.block * kBlockTokens + 16 * warp + 8 * i + 2 * t + e;
+        score[i][e] = token <= position ? __fmul_rn(__fadd_rn(s[i][e], s[i][2 + e]), scale) : -INFINITY;
+        top = fmaxf(top, score[i][e]);
+      }
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+    if (t == 0) maxima[warp][g] = top;
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) top = fmaxf(top, maxima[w][g]);
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      *reinterpret_cast<__half2*>(probability + g * kProbabilityStride + 16 * warp + 8 * i + 2 * t) =
+          __floats2half2_rn(exp2_fast(__fsub_rn(score[i][0], top)), exp2_fast(__fsub_rn(score[i][1], top)));
+    __syncthreads();
+    // Sums of V: this warp's columns 8 (kColumns warp + i) .. + 7 of the head.
+    float c[kColumns][4] = {}, ones[4] = {};
+#pragma unroll
+    for (int j = 0; j < kBlockTokens / 16; ++j) {
+      const uint32_t* p = reinterpret_cast<const uint32_t*>(probability + g * kProbabilityStride + 16 * j) + t;
+      const uint32_t a0 = p[0], a2 = p[4];
+      mma_halves(ones, a0, 0, a2, 0, 0x3c003c00u, 0x3c003c00u);
+#pragma unroll
+      for (int i = 0; i < kColumns; i += 2) {
+        const int matrix = lane / 8;
+        const uint4 b = load_matrices_transposed(
+            v + ((kColumns * warp + i + (matrix >> 1)) * kBlockTokens + 16 * j + (matrix & 1) * 8 + lane % 8) * 16);
+        mma_halves(c[i], a0, 0, a2, 0, b.x, b.y);
+        mma_halves(c[i + 1], a0, 0, a2, 0, b.z, b.w);
+      }
+    }
+    if (now.block % kPartialBlocks == 0 || by_blocks) {
+      m = top, l = ones[0];
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) o[i][0] = c[i][0], o[i][1] = c[i][1];
+    } else {
+      const Merge merge(m, top);
+      m = merge.top, l = merge(l, ones[0]);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) o[i][0] = merge(o[i][0], c[i][0]), o[i][1] = merge(o[i][1], c[i][1]);
+    }
+    if (next.unit != now.unit) {  // the unit is complete
+      float* slot = slots + int64_t(now.unit) * slot_floats(kHeadDim);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i)
+        __stcg(reinterpret_cast<float2*>(slot + g * kHeadDim + 8 * (kColumns * warp + i) + 2 * t),
+               make_float2(o[i][0], o[i][1]));
+      if (warp == 0 && t == 0)
+        __stcg(reinterpret_cast<float2*>(slot + kHeadsTogether * kHeadDim) + g, make_float2(m, l));
+    }
+    now = next;
+    __syncthreads();  // before this stage is overwritten
+  }
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    unsigned* ticket = scratch.tickets + row * gridDim.y + blockIdx.y;
+    is_last = atomicAdd(ticket, 1u) == unsigned(working - 1);
+    if (is_last) *ticket = 0;  // for the next launch
+  }
+  __syncthreads();
+  if (is_last == 0) return;
+  __threadfence();
+  merge_slots<kHeadDim>(a, slots, n_units, by_blocks, row, first_head, n_heads);
+}
+
+template <int kHeadDim>
+cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
+  const int groups = args.n_kv_heads * head_groups(args.n_heads, args.n_kv_heads);
+  SplitScratch scratch;
+  scratch.max_slots = slots_for(args.max_position);
+  scratch.tickets = static_cast<unsigned*>(args.scratch);
+  scratch.slots =
+      reinterpret_cast<float*>(static_cast<uint8_t*>(args.scratch) + (kSplitRows * groups * 4 + 255) / 256 * 256);
+  const int wanted = max(1, launch.limits->n_sms / (groups * args.n_rows));
+  const int splits = min(min(wanted, kMostSplits), blocks_of(args.max_position));
+  const size_t shared = size_t(kStages) * 2 * kv_part_bytes(kHeadDim);
+  if (const cudaError_t e = allow_shared(attend_split_kernel<kHeadDim>, shared); e != cudaSuccess) return e;
+  return launch_kernel(attend_split_kernel<kHeadDim>, dim3(unsigned(splits), unsigned(groups), unsigned(args.n_rows)),
+                       dim3(kThreads), shared, launch, args, scratch);
+}
+
+/// Room per token that the kernels know.
+constexpr int room_for(int head_dim) { return head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256; }
+
+}  // namespace
+
+size_t attention_scratch_bytes(int n_heads, int n_kv_heads, int head_dim, int max_position) {
+  const size_t groups = size_t(n_kv_heads) * size_t(head_groups(n_heads, n_kv_heads));
+  return (kSplitRows * groups * 4 + 255) / 256 * 256 +
+         kSplitRows * groups * size_t(slots_for(max_position)) * size_t(slot_floats(room_for(head_dim))) * 4;
+}
+
+cudaError_t attend_split(const AttentionArgs& args, const Launch& launch) {
+  switch (room_for(args.head_dim)) {
+    case 64:
+      return launch_split<64>(args, launch);
+    case 128:
+      return launch_split<128>(args, launch);
+    default:
+      return launch_split<256>(args, launch);
+  }
+}
+
+}  // namespace ponder::backend::cuda
