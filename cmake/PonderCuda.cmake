@@ -35,8 +35,11 @@ if(PONDER_HAVE_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES ${PONDER_CUDA_ARCHS})
   set(CMAKE_CUDA_FLAGS_INIT "-L${cuda_root}/lib -L${cuda_root}/lib64")  # PyPI's packages have no lib64
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
-  set(CMAKE_CUDA_STANDARD 20)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   enable_language(CUDA)
+  foreach(kind STANDARD EXTENSION)  # CMake 3.25 does not know that nvcc speaks C++20
+    if(NOT CMAKE_CUDA20_${kind}_COMPILE_OPTION)
+      set(CMAKE_CUDA20_${kind}_COMPILE_OPTION "-std=c++20")
+    endif()
+  endforeach()
   message(STATUS "CUDA backend: on, ${PONDER_NVCC} ${CMAKE_CUDA_COMPILER_VERSION} for ${PONDER_CUDA_ARCHS}")
 endif()

@@ -4,6 +4,8 @@
 
 #include <unordered_set>
 
+#include "base/os/memory.h"
+
 namespace ponder::backend {
 namespace {
 
@@ -49,6 +51,8 @@ std::optional<KvFormat> parse_kv_format(std::string_view name) {
     if (name == to_string(f)) return f;
   return std::nullopt;
 }
+
+uint64_t Plan::available_memory() const { return os::memory_info().available; }
 
 Result<void> validate(const Batch& batch, const model::ModelSpec& spec, const PlanOptions& options) {
   const auto& rows = batch.rows;

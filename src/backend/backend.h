@@ -38,6 +38,8 @@ struct PlanOptions {
   int64_t kv_tokens = 4096;  ///< capacity of the page pool, all sequences together; pages are taken as used
   int max_batch_rows = 512;  ///< rows of one launch
   int max_output_rows = 32;  ///< rows of one launch that ask for anything
+  int gpu_layers = -1;       ///< layers that a card has; -1: all that fit. The processor computes the others
+  uint64_t gpu_memory = 0;   ///< bytes that may be taken of each card; 0: all that is free
 };
 
 /// Bytes a plan will need, by purpose. `kv_capacity` is only taken as pages are used.
@@ -59,6 +61,8 @@ struct PlanInfo {
   Precision precision = Precision::standard;
   KvFormat kv_format = KvFormat::f16;
   int threads = 1;
+  int gpu_layers = 0;          ///< layers on cards, of spec().n_layers
+  std::string placement = {};  ///< for people, when more than one device computes: "layers 1-9 on the processor, ..."
   /// Bytes read for one decoded token at depth 0 (weights once), for the fraction of the memory's limit.
   uint64_t bytes_per_token = 0;
 };
@@ -93,6 +97,8 @@ class Plan : public kv::PageStore {
   virtual const MemoryReport& memory_report() const = 0;
   virtual const PlanInfo& info() const = 0;
   virtual const model::ModelSpec& spec() const = 0;
+  /// Bytes that the plan's memory could give to it now, without what it has already: the machine's, or the cards'.
+  virtual uint64_t available_memory() const;
 
   /// Allocates and packs. Before it, a plan has allocated nothing of size. `stop` gives up (code cancelled).
   virtual Result<void> load(const Progress& progress, const StopFlag* stop) = 0;
@@ -107,6 +113,18 @@ class Plan : public kv::PageStore {
 
  protected:
   std::unique_ptr<kv::PagePool> pages_;  // made by compile()
+};
+
+/// The first layers of a model on one device, when others have the rest: from the batch's tokens to the residual stream
+/// after layer n - 1. Its K and V lie in the plan's pages, by their ids.
+class FrontLayers : public kv::PageStore {
+ public:
+  virtual const MemoryReport& memory_report() const = 0;
+  virtual std::string numerics_id() const = 0;
+  virtual int threads() const = 0;
+  virtual Result<void> load(const Progress& progress, const StopFlag* stop) = 0;
+  /// x_out[rows][hidden_size]; false when `stop` was seen set.
+  virtual Result<bool> run(const Batch& batch, const StopFlag* stop, float* x_out) = 0;
 };
 
 class Backend {

@@ -141,8 +141,9 @@ Result<void> set_member(ThinkOptions& t, const std::string& key, const json& v, 
     PONDER_TRY(t.off_form, choice<std::string>(name, v, {{"empty", "empty"}, {"sentence", "sentence"}}));
   } else {
     return Error{ErrorCode::invalid_argument,
-                 "\"" + name + "\" is not known; known: on, level, tokens, seconds, answer, close, closing, extend, "
-                               "loop, off"};
+                 "\"" + name +
+                     "\" is not known; known: on, level, tokens, seconds, answer, close, closing, extend, "
+                     "loop, off"};
   }
   return {};
 }
@@ -157,12 +158,12 @@ Result<ThinkOptions> effort_of(const json& body) {
   ThinkOptions t;
   if (const auto* v = field(body, "reasoning")) {
     if (!v->is_object()) return bad("reasoning", "an object", *v);
-    if (const auto* enabled = field(*v, "enabled")) PONDER_CHECK_OK(set_member(t, "enabled", *enabled, "reasoning.enabled"));
+    if (const auto* enabled = field(*v, "enabled"))
+      PONDER_CHECK_OK(set_member(t, "enabled", *enabled, "reasoning.enabled"));
     if (const auto* effort = field(*v, "effort")) PONDER_CHECK_OK(set_member(t, "effort", *effort, "reasoning.effort"));
     if (const auto* n = field(*v, "max_tokens")) PONDER_CHECK_OK(set_member(t, "tokens", *n, "reasoning.max_tokens"));
   }
-  if (const auto* v = field(body, "reasoning_effort"))
-    PONDER_CHECK_OK(set_member(t, "effort", *v, "reasoning_effort"));
+  if (const auto* v = field(body, "reasoning_effort")) PONDER_CHECK_OK(set_member(t, "effort", *v, "reasoning_effort"));
   if (const auto* v = field(body, "thinking"); v != nullptr && v->is_object()) {
     if (const auto* type = field(*v, "type")) PONDER_CHECK_OK(set_member(t, "effort", *type, "thinking.type"));
     if (const auto* n = field(*v, "budget_tokens"))
@@ -230,8 +231,7 @@ Result<ThinkOptions> parse_think_text(const std::string& text) {
 Result<ThinkOptions> think_of_body(const json& body) {
   ThinkOptions t;
   if (const auto* kwargs = field(body, "chat_template_kwargs"); kwargs != nullptr && kwargs->is_object())
-    if (const auto* v = field(*kwargs, "enable_thinking"))
-      PONDER_CHECK_OK(set_member(t, "on", *v, "enable_thinking"));
+    if (const auto* v = field(*kwargs, "enable_thinking")) PONDER_CHECK_OK(set_member(t, "on", *v, "enable_thinking"));
   PONDER_TRY(const auto effort, effort_of(body));
   t.merge(effort);
   for (const char* name : {"reasoning_budget_tokens", "thinking_budget_tokens"}) {

@@ -80,7 +80,8 @@ TEST(Think, CommandLine) {
   EXPECT_EQ(text("4096").tokens, 4096);
   EXPECT_EQ(text("30s").seconds, 30);
   EXPECT_EQ(text(R"({"tokens": 5, "close": "hard"})").close, ThinkOptions::Close::hard);
-  for (const char* wrong : {"hot", "-5", "5 tokens", "{", "-3s", "0s"}) EXPECT_FALSE(parse_think_text(wrong).ok()) << wrong;
+  for (const char* wrong : {"hot", "-5", "5 tokens", "{", "-3s", "0s"})
+    EXPECT_FALSE(parse_think_text(wrong).ok()) << wrong;
 }
 
 TEST(Think, SurvivesTheWire) {
