@@ -146,7 +146,8 @@ void bench_shape(Card& s, const Shape& shape, const std::vector<int>& counts, Bu
   }
 }
 
-/// A whole token of R1-Distill-Qwen-7B: 28 layers, half of them with Q6_K value and down matrices, and the head.
+/// A step of R1-Distill-Qwen-7B: 28 layers, half of them with Q6_K value and down matrices, and the head. Up to 16 rows are
+/// sequences of their own at `depth`; more are one prompt after `depth` tokens, of which the last row gets logits.
 void bench_token(Card& s, int n, int depth) {
   using enum TileKind;
   constexpr int kHidden = 3584, kFfn = 18944, kLayers = 28, kKv = 512, kVocab = 152064;
@@ -168,20 +169,26 @@ void bench_token(Card& s, int n, int depth) {
   }
   Weights head(q6_k, kVocab, kHidden, 999);
   bytes += packed_bytes(q6_k, kVocab, kHidden);
-  const int pages = depth / kBlockTokens + 2, stride = pages;
+  const bool prompt = n > 16;
+  const int last = depth + (prompt ? n : 1) - 1, pages = last / kBlockTokens + 1, stride = pages,
+            sequences = prompt ? 1 : n, outputs = prompt ? 1 : n;
   const size_t layer_bytes = kv_layer_bytes(4, 128);
   Buffer<float> x(random_floats(size_t(n) * kHidden, 1)), gain(random_floats(kHidden, 2)),
       bias(random_floats(kHidden, 3)), q(size_t(n) * kHidden), k(size_t(n) * kKv), v(size_t(n) * kKv),
-      mixed(size_t(n) * kHidden), h(size_t(n) * kFfn), logits(size_t(n) * kVocab);
-  Buffer<uint8_t> kv(size_t(pages) * layer_bytes * kLayers * size_t(n)),
-      scratch(linear_scratch_bytes(n, kFfn, kHidden) + linear_scratch_bytes(n, kHidden, kVocab)),
-      attention_scratch(attention_scratch_bytes(28, 4, 128, depth + 63));
-  must(cudaMemset(kv.get(), 0, size_t(pages) * layer_bytes * kLayers * size_t(n)), "clear");
-  must(cudaMemset(attention_scratch.get(), 0, attention_scratch_bytes(28, 4, 128, depth + 63)), "clear");
+      mixed(size_t(n) * kHidden), h(size_t(n) * kFfn), logits(size_t(outputs) * kVocab);
+  Buffer<uint8_t> kv(size_t(pages) * layer_bytes * kLayers * size_t(sequences)),
+      scratch(std::max({linear_scratch_bytes(n, kFfn, kHidden), linear_scratch_bytes(n, kHidden, 2 * kFfn),
+                        linear_scratch_bytes(outputs, kHidden, kVocab)})),
+      attention_scratch(attention_scratch_bytes(28, 4, 128, last));
+  must(cudaMemset(kv.get(), 0, size_t(pages) * layer_bytes * kLayers * size_t(sequences)), "clear");
+  must(cudaMemset(attention_scratch.get(), 0, attention_scratch_bytes(28, 4, 128, last)), "clear");
   std::vector<int32_t> table(size_t(n) * size_t(stride)), positions(size_t(n), depth);
-  for (size_t i = 0; i < table.size(); ++i) table[i] = int32_t(i);
+  for (size_t i = 0; i < table.size(); ++i) table[i] = int32_t(prompt ? i % size_t(stride) : i);
+  if (prompt)
+    for (int i = 0; i < n; ++i) positions[size_t(i)] = depth + i;
+  const RowRun whole = {0, n};
   Buffer<int32_t> dtable(table), dpositions(positions);
-  Buffer<float2> rope(std::vector<float2>(size_t(depth + 64) * 64, make_float2(0.8f, 0.6f)));
+  Buffer<float2> rope(std::vector<float2>(size_t(last + 1) * 64, make_float2(0.8f, 0.6f)));
   const auto record = [&](bool linears, bool attention) {
     LinearArgs a;
     a.n_rows = n, a.scratch = scratch.get();
@@ -196,13 +203,13 @@ void bench_token(Card& s, int n, int depth) {
       if (linears) must(linear(p, s.launch), "qkv");
       AttentionArgs t;
       t.n_heads = 28, t.n_kv_heads = 4, t.head_dim = 128, t.scale = 0.088f, t.n_rows = n;
-      t.positions = dpositions.get(), t.page_table = dtable.get(), t.page_table_stride = stride,
-      t.max_position = depth + 63;
+      t.positions = dpositions.get(), t.page_table = dtable.get(), t.page_table_stride = stride, t.max_position = last;
       t.q = q.get(), t.q_stride = kHidden, t.k = k.get(), t.k_stride = kKv, t.v = v.get(), t.v_stride = kKv;
       t.pages = kv.get() + size_t(l) * layer_bytes, t.page_stride = int64_t(layer_bytes) * kLayers;
       t.rope = rope.get(), t.rope_dims = 128, t.out = mixed.get(), t.out_stride = kHidden,
       t.scratch = attention_scratch.get();
-      if (attention) must(rope_and_store(t, s.launch), "rope"), must(attend(t, s.launch), "attend");
+      if (prompt) t.runs = &whole, t.n_runs = 1;
+      if (attention) must(rope_store_attend(t, s.launch), "attention");
       if (!linears) continue;
       LinearArgs o = a;
       o.x = mixed.get(), o.x_stride = kHidden, o.w[0] = w.o->matrix, o.y[0] = x.get(), o.y_stride[0] = kHidden,
@@ -220,7 +227,8 @@ void bench_token(Card& s, int n, int depth) {
     }
     if (!linears) return;
     LinearArgs e = a;
-    e.x = x.get(), e.x_stride = kHidden, e.norm_weight = gain.get(), e.epsilon = 1e-6f;
+    e.n_rows = outputs, e.x = x.get() + size_t(n - outputs) * kHidden, e.x_stride = kHidden, e.norm_weight = gain.get(),
+    e.epsilon = 1e-6f;
     e.w[0] = head.matrix, e.y[0] = logits.get(), e.y_stride[0] = kVocab;
     must(linear(e, s.launch), "head");
   };
@@ -287,7 +295,7 @@ int run(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
   if (only == "token") {
     for (const int n : counts)
-      for (const int depth : {512, 8192}) bench_token(s, n, depth);
+      for (const int depth : {n > 16 ? 0 : 512, 8192}) bench_token(s, n, depth);
     return 0;
   }
   for (const Shape& shape : shapes)

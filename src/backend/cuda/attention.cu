@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "backend/cuda/attention_parts.cuh"
+#include "backend/cuda/attention_rope.cuh"
 
 namespace ponder::backend::cuda {
 namespace {
@@ -24,59 +24,20 @@ __global__ void __launch_bounds__(kWarps * 32) rope_and_store_kernel(const __gri
   if (position < 0) return;
 
   const float* from = is_q ? a.q + row * a.q_stride : is_k ? a.k + row * a.k_stride : a.v + row * a.v_stride;
-  from += head * a.head_dim;
-  float* x = heads[warp];
-  float squares = 0, v[8];
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const int d = lane * 8 + i;
-    v[i] = d < a.head_dim ? __ldcg(from + d) : 0.f;
-    squares = i == 0 ? __fmul_rn(v[0], v[0]) : __fmaf_rn(v[i], v[i], squares);
-  }
-  const float* gain = is_q ? a.q_norm : is_k ? a.k_norm : nullptr;
-  if (gain != nullptr) {
-#pragma unroll
-    for (int o = 1; o < 32; o <<= 1) squares = __fadd_rn(squares, __shfl_xor_sync(kAllLanes, squares, o));
-    const float rms = __fdiv_rn(1.f, __fsqrt_rn(__fadd_rn(__fdiv_rn(squares, float(a.head_dim)), a.norm_epsilon)));
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      if (lane * 8 + i < a.head_dim) v[i] = __fmul_rn(__fmul_rn(v[i], rms), gain[lane * 8 + i]);
-  }
-#pragma unroll
-  for (int i = 0; i < 8; ++i) x[lane * 8 + i] = v[i];
-  __syncwarp();
-  if (is_q || is_k) {
-    const float2* angles = a.rope + int64_t(position) * (a.rope_dims / 2);
-    const int half = a.rope_dims / 2;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int d = lane * 8 + i;
-      if (d >= a.rope_dims) continue;
-      const bool first = a.rope_pairs ? d % 2 == 0 : d < half;
-      const int pair = a.rope_pairs ? d / 2 : d % half, other = a.rope_pairs ? d ^ 1 : first ? d + half : d - half;
-      const float2 cs = angles[pair];
-      // (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin)
-      const float cross = __fmul_rn(x[other], cs.y);
-      v[i] = __fmaf_rn(v[i], cs.x, first ? -cross : cross);
-    }
-  }
+  float v[8];
+  prepare_head(a, position, from + head * a.head_dim,
+               is_q   ? a.q_norm
+               : is_k ? a.k_norm
+                      : nullptr,
+               is_q || is_k, heads[warp], lane, v);
   if (is_q) {
     float* to = a.q + row * a.q_stride + head * a.head_dim;
 #pragma unroll
     for (int i = 0; i < 8; ++i)
       if (lane * 8 + i < a.head_dim) to[lane * 8 + i] = v[i];
-    return;
+  } else if (lane * 8 < padded_head_dim(a.head_dim)) {
+    *chunk_address(a, row, position, head, is_k, lane) = to_chunk(v);
   }
-  const int padded = padded_head_dim(a.head_dim);
-  if (lane * 8 >= padded) return;
-  const int page = a.page_table[row * a.page_table_stride + position / kBlockTokens];
-  uint8_t* to = a.pages + page * a.page_stride + (int64_t(head) * 2 + (is_k ? 0 : 1)) * kv_part_bytes(padded);
-  uint4 halves;
-  halves.x = as_bits(__floats2half2_rn(v[0], v[1]));
-  halves.y = as_bits(__floats2half2_rn(v[2], v[3]));
-  halves.z = as_bits(__floats2half2_rn(v[4], v[5]));
-  halves.w = as_bits(__floats2half2_rn(v[6], v[7]));
-  *reinterpret_cast<uint4*>(to + (lane * kBlockTokens + position % kBlockTokens) * 16) = halves;
 }
 
 bool valid(const AttentionArgs& a) {
@@ -98,7 +59,7 @@ AttentionArgs part_of(const AttentionArgs& args, int first, int n) {
 cudaError_t attend_by_ones(const AttentionArgs& args, int first, int n, const Launch& launch) {
   for (int i = 0; i < n; i += kSplitRows) {
     const AttentionArgs part = part_of(args, first + i, std::min(kSplitRows, n - i));
-    if (const cudaError_t e = attend_split(part, launch); e != cudaSuccess) return e;
+    if (const cudaError_t e = attend_split(part, false, launch); e != cudaSuccess) return e;
   }
   return cudaSuccess;
 }
@@ -132,6 +93,13 @@ cudaError_t attend(const AttentionArgs& args, const Launch& launch) {
     waiting = end;
   }
   return attend_by_ones(args, waiting, args.n_rows - waiting, launch);
+}
+
+cudaError_t rope_store_attend(const AttentionArgs& args, const Launch& launch) {
+  if (!valid(args)) return cudaErrorInvalidValue;
+  if (args.n_rows == 1) return attend_split(args, true, launch);
+  const cudaError_t e = rope_and_store(args, launch);
+  return e == cudaSuccess ? attend(args, launch) : e;
 }
 
 }  // namespace ponder::backend::cuda

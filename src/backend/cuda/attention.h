@@ -84,5 +84,7 @@ cudaError_t rope_and_store(const AttentionArgs& args, const Launch& launch);
 /// Attention of rows whose K and V are stored. Rows by ones take a kernel that splits their tokens over the card; long
 /// runs a kernel that shares K and V among queries. The bits are the same.
 cudaError_t attend(const AttentionArgs& args, const Launch& launch);
+/// Both, one after the other; for one row in a single kernel (q is then not rewritten).
+cudaError_t rope_store_attend(const AttentionArgs& args, const Launch& launch);
 
 }  // namespace ponder::backend::cuda

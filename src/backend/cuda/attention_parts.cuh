@@ -87,7 +87,8 @@ struct Merge {
   }
 };
 
-cudaError_t attend_split(const AttentionArgs& args, const Launch& launch);
+/// With `fresh` (one row only) q, k and v come as projected: norms, RoPE and the store are done on the way.
+cudaError_t attend_split(const AttentionArgs& args, bool fresh, const Launch& launch);
 /// cudaErrorNotSupported where attend_split has to do it.
 cudaError_t attend_run(const AttentionArgs& args, RowRun run, const Launch& launch);
 

@@ -4,7 +4,7 @@
 // q as two halves fills the matrix instruction: rows g of A are the high halves of head g, rows g + 8 the low ones, so
 // that one product gives both parts of the score. Four warps share a block of 64 tokens: for the scores a warp takes 16
 // tokens, for the sums of V a quarter of the head.
-#include "backend/cuda/attention_parts.cuh"
+#include "backend/cuda/attention_rope.cuh"
 
 namespace ponder::backend::cuda {
 namespace {
@@ -80,7 +80,7 @@ __device__ void merge_slots(const AttentionArgs& a, const float* slots, int n, b
 }
 
 /// grid: (splits, KV heads x groups of query heads, rows)
-template <int kHeadDim>
+template <int kHeadDim, bool kFresh>
 __global__ void __launch_bounds__(kThreads)
     attend_split_kernel(const __grid_constant__ AttentionArgs a, SplitScratch scratch) {
   constexpr int kSteps = kHeadDim / 16;            // of the scores' products
@@ -124,16 +124,40 @@ __global__ void __launch_bounds__(kThreads)
   Place now = {int(blockIdx.x), int(blockIdx.x) * unit_blocks};
   copy(now, 0);
 
+  const float* from = a.q + row * a.q_stride + int64_t(first_head + g) * a.head_dim;
+  uint4 fresh = {};  // in warps 0 and 1: the lane's chunk of the row's own K and V
+  if constexpr (kFresh) {
+    __shared__ float staging[kWarps][kMaxHeadDim];
+    __shared__ float rotated[kHeadsTogether][kHeadDim];
+    float x[8];
+    for (int h = warp; h < n_heads; h += kWarps) {
+      prepare_head(a, position, a.q + int64_t(first_head + h) * a.head_dim, a.q_norm, true, staging[warp], lane, x);
+      if (lane * 8 < kHeadDim) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) rotated[h][lane * 8 + i] = x[i];
+      }
+    }
+    if (warp < 2) {
+      const bool is_k = warp == 0;
+      prepare_head(a, position, (is_k ? a.k : a.v) + kv_head * a.head_dim, is_k ? a.k_norm : nullptr, is_k,
+                   staging[warp], lane, x);
+      fresh = to_chunk(x);
+      if (blockIdx.x == 0 && first == 0 && lane * 8 < padded_head_dim(a.head_dim))
+        *chunk_address(a, row, position, kv_head, is_k, lane) = fresh;
+    }
+    __syncthreads();
+    from = rotated[g];
+  }
+  const auto load_q = [&](int d) { return kFresh ? from[d] : __ldcg(from + d); };
   uint32_t q[kSteps][4];
   const bool present = g < n_heads;
-  const float* from = a.q + row * a.q_stride + int64_t(first_head + g) * a.head_dim;
 #pragma unroll
   for (int j = 0; j < kSteps; ++j)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int d = 16 * j + 8 * half + 2 * t;
-      const float x = present && d < a.head_dim ? __ldcg(from + d) : 0.f,
-                  y = present && d + 1 < a.head_dim ? __ldcg(from + d + 1) : 0.f;
+      const float x = present && d < a.head_dim ? load_q(d) : 0.f,
+                  y = present && d + 1 < a.head_dim ? load_q(d + 1) : 0.f;
       split_halves(x, y, &q[j][2 * half], &q[j][2 * half + 1]);
     }
 
@@ -146,6 +170,12 @@ __global__ void __launch_bounds__(kThreads)
     copy_wait<1>();
     __syncthreads();
     const uint32_t k = stages + stage * 2 * kv_part_bytes(kHeadDim), v = k + kv_part_bytes(kHeadDim);
+    if (kFresh && now.block == n_blocks - 1) {  // the row's own token is not in the copy yet
+      if (warp < 2 && lane * 8 < padded_head_dim(a.head_dim))
+        *reinterpret_cast<uint4*>(shared + (stage * 2 + warp) * kv_part_bytes(kHeadDim) +
+                                  (lane * kBlockTokens + position % kBlockTokens) * 16) = fresh;
+      __syncthreads();
+    }
     // Scores of tokens 16 warp .. + 15.
     float s[2][4] = {};
 #pragma unroll
@@ -227,7 +257,7 @@ __global__ void __launch_bounds__(kThreads)
   merge_slots<kHeadDim>(a, slots, n_units, by_blocks, row, first_head, n_heads);
 }
 
-template <int kHeadDim>
+template <int kHeadDim, bool kFresh>
 cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
   const int groups = args.n_kv_heads * head_groups(args.n_heads, args.n_kv_heads);
   SplitScratch scratch;
@@ -238,9 +268,10 @@ cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
   const int wanted = max(1, launch.limits->n_sms / (groups * args.n_rows));
   const int splits = min(min(wanted, kMostSplits), blocks_of(args.max_position));
   const size_t shared = size_t(kStages) * 2 * kv_part_bytes(kHeadDim);
-  if (const cudaError_t e = allow_shared(attend_split_kernel<kHeadDim>, shared); e != cudaSuccess) return e;
-  return launch_kernel(attend_split_kernel<kHeadDim>, dim3(unsigned(splits), unsigned(groups), unsigned(args.n_rows)),
-                       dim3(kThreads), shared, launch, args, scratch);
+  const auto kernel = attend_split_kernel<kHeadDim, kFresh>;
+  if (const cudaError_t e = allow_shared(kernel, shared); e != cudaSuccess) return e;
+  return launch_kernel(kernel, dim3(unsigned(splits), unsigned(groups), unsigned(args.n_rows)), dim3(kThreads), shared,
+                       launch, args, scratch);
 }
 
 /// Room per token that the kernels know.
@@ -254,14 +285,14 @@ size_t attention_scratch_bytes(int n_heads, int n_kv_heads, int head_dim, int ma
          kSplitRows * groups * size_t(slots_for(max_position)) * size_t(slot_floats(room_for(head_dim))) * 4;
 }
 
-cudaError_t attend_split(const AttentionArgs& args, const Launch& launch) {
+cudaError_t attend_split(const AttentionArgs& args, bool fresh, const Launch& launch) {
   switch (room_for(args.head_dim)) {
     case 64:
-      return launch_split<64>(args, launch);
+      return fresh ? launch_split<64, true>(args, launch) : launch_split<64, false>(args, launch);
     case 128:
-      return launch_split<128>(args, launch);
+      return fresh ? launch_split<128, true>(args, launch) : launch_split<128, false>(args, launch);
     default:
-      return launch_split<256>(args, launch);
+      return fresh ? launch_split<256, true>(args, launch) : launch_split<256, false>(args, launch);
   }
 }
 

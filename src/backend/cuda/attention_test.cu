@@ -204,6 +204,26 @@ TEST_P(CudaAttention, AgainstDoubleAndTheSameInEveryLaunch) {
   }
 }
 
+TEST_P(CudaAttention, OneRowInOneKernel) {
+  // Token by token, as decode goes, against the two kernels one after the other.
+  Sequence two(GetParam()), one(GetParam());
+  must(rope_and_store(two.args, launch), "rope_and_store");
+  must(attend(two.args, launch), "attend");
+  for (int r = 0; r < kTokens; ++r) {
+    AttentionArgs row = one.args;
+    row.n_rows = 1, row.positions += r, row.page_table += r * 16, row.q += r * one.q_size, row.k += r * one.kv_size;
+    row.v += r * one.kv_size, row.out += r * one.q_size;
+    must(rope_store_attend(row, launch), "rope_store_attend");
+  }
+  finish("rope_store_attend");
+  const std::vector<float> want = two.out.host(), got = one.out.host();
+  size_t count = 0;
+  for (size_t i = 0; i < want.size(); ++i) count += bits(got[i]) != bits(want[i]);
+  EXPECT_EQ(count, 0u);
+  const std::vector<uint8_t> stored = two.pages.host(), also = one.pages.host();
+  EXPECT_TRUE(stored == also) << "K and V are stored differently";
+}
+
 TEST_P(CudaAttention, AbsentRowsAndForeignMemory) {
   Sequence s(GetParam());
   // Row 2 is not there; the pages hold NaN (0xff) where nothing was stored.

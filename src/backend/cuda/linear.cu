@@ -119,7 +119,10 @@ size_t linear_scratch_bytes(int max_rows, int columns, int outputs) {
 cudaError_t linear(const LinearArgs& args, const Launch& launch) {
   if (const cudaError_t e = valid(args); e != cudaSuccess) return e;
   KindPair pair;
-  if (!common_pair(args, &pair)) {
+  const bool together = common_pair(args, &pair);
+  const bool many = args.n_rows > kMostRowsTogether;
+  if (!together || (many && pair.a != pair.b)) {  // prefill's kernel reads one kind
+
     if (is_gated(args.epilogue)) {
       // Gate where it belongs, up behind the scratch of its own launch, then the product.
       const int rows = args.w[1].rows;
@@ -142,19 +145,9 @@ cudaError_t linear(const LinearArgs& args, const Launch& launch) {
     return linear_float(args, launch);
   }
   if (args.n_rows == 1) return linear_one(args, pair, launch);
-  for (int first = 0; first < args.n_rows; first += kMostRowsTogether) {
-    LinearArgs part = args;
-    part.n_rows = std::min(kMostRowsTogether, args.n_rows - first);
-    part.x += first * args.x_stride;
-    for (int m = 0; m < args.n_matrices; ++m) part.y[m] += first * args.y_stride[m];
-    cudaError_t e =
-        part.n_rows == 1
-            ? linear_one(part, pair, launch)
-            : quantize_rows(part, linear_scratch(part.scratch, part.n_rows, part.w[0].column_tiles()), launch);
-    if (e == cudaSuccess && part.n_rows > 1) e = linear_rows(part, pair, launch);
-    if (e != cudaSuccess) return e;
-  }
-  return cudaSuccess;
+  cudaError_t e = quantize_rows(args, linear_scratch(args.scratch, args.n_rows, args.w[0].column_tiles()), launch);
+  if (e != cudaSuccess) return e;
+  return many ? linear_gemm(args, pair.a, launch) : linear_rows(args, pair, launch);
 }
 
 }  // namespace ponder::backend::cuda

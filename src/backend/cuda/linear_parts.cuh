@@ -117,6 +117,8 @@ struct KindPair {
 
 cudaError_t linear_one(const LinearArgs& args, KindPair kinds, const Launch& launch);
 cudaError_t linear_rows(const LinearArgs& args, KindPair kinds, const Launch& launch);
+/// Rows quantised before, in args.scratch; all matrices of one kind.
+cudaError_t linear_gemm(const LinearArgs& args, TileKind kind, const Launch& launch);
 cudaError_t linear_float(const LinearArgs& args, const Launch& launch);
 
 }  // namespace ponder::backend::cuda

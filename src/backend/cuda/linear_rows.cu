@@ -1,9 +1,10 @@
 // A quantised linear layer for 2 to 16 rows: votes, drafts, several users. The weights are read once for all of them.
 //
 // One small kernel norms and quantises the rows into scratch. A thread block then owns row tiles x panels of columns: it
-// copies its panels of all rows into shared memory and lets its warps take slices in turn, each with its own ring of
-// weights. The warp that completes a row tile adds its slices and finishes it. When the rows do not fit, the panels are
-// spread over blocks; their sums go to scratch and a last kernel adds them: the same order, the same bits.
+// copies its panels of all rows into shared memory and goes through its row tiles in batches whose sums of slices fit
+// there too. In a batch the warps take equal runs of slices, each with its own ring of weights that runs on into the next
+// batch; at a batch's end all threads add slices and finish numbers. When the rows do not fit, the panels are spread over
+// blocks; their sums go to scratch and a last kernel adds them: the same order, the same bits.
 #include <iterator>
 
 #include "backend/cuda/linear_parts.cuh"
@@ -14,43 +15,64 @@ namespace ponder::backend::cuda {
 namespace {
 
 constexpr int kMaxRows = 16;
-constexpr int kOpenGroups = 4;  ///< row tiles (or pairs) of a block whose slices are under way
 
 struct RowsParams {
   LinearParams base;
   LinearScratch scratch;
   int panels_per_block;  ///< of columns
+  int batch;             ///< row tiles of a batch
 };
 
 struct Shared {
-  int planes, plane_stride, sums, sums_stride, dy, rms, counts, partial, ring, end;
+  int planes, plane_stride, sums, sums_stride, dy, squares, rms, partial, ring, end;
 };
-__host__ __device__ inline Shared shared_layout(const LinearParams& p, int rows, int tiles, int local_groups, int group,
+__host__ __device__ inline Shared shared_layout(const LinearParams& p, int rows, int tiles, int batch,
                                                 int sums_per_tile) {
   Shared s;
-  s.plane_stride = tiles * kPlaneBytes + 64;  // rows 64 bytes apart in the banks
-  s.sums_stride =
-      tiles * sums_per_tile + ((tiles * sums_per_tile) % 128 == 64 ? 0 : 128 + 64 - (tiles * sums_per_tile) % 128);
+  s.plane_stride = tiles * kPlaneBytes + 64;  // neighbouring rows half the banks apart
+  s.sums_stride = tiles * sums_per_tile + (64 + 128 - tiles * sums_per_tile % 128) % 128;
   s.planes = 0;
   s.sums = s.planes + rows * s.plane_stride;
   s.dy = s.sums + rows * s.sums_stride;
-  s.rms = s.dy + (rows * tiles * 4 + 15) / 16 * 16;
-  s.counts = s.rms + kMaxRows * 4;
-  s.partial = s.counts + (local_groups * 8 + 15) / 16 * 16;
-  s.ring = (s.partial + kOpenGroups * group * slices_of(tiles) * rows * kTileRows * 4 + 127) & ~127;
+  s.squares = s.dy + (rows * tiles * 4 + 15) / 16 * 16;
+  s.rms = s.squares + (p.args.norm_weight != nullptr ? rows * p.tiles * 4 + 15 : 0) / 16 * 16;
+  s.partial = s.rms + kMaxRows * 4;
+  s.ring = (s.partial + batch * slices_of(tiles) * rows * kTileRows * 4 + 127) & ~127;
   s.end = s.ring + p.warps * p.depth * p.slot_bytes;
   return s;
 }
 
-/// Copies n runs of `bytes` (a multiple of 16) in the background.
-__device__ __forceinline__ void copy_rows(uint32_t to, int to_stride, const uint8_t* from, int64_t from_stride,
-                                          int bytes, int n) {
-  const int pieces = bytes / 16;
-  for (int i = threadIdx.x; i < pieces * n; i += blockDim.x) {
-    const int row = i / pieces, piece = i % pieces;
-    copy_async16(to + row * to_stride + piece * 16, from + row * from_stride + piece * 16);
+/// Where a lane finds its activations. Rows past the last repeat it: their results are dropped.
+template <int NT>
+struct RowsView {
+  uint32_t plane_rows[NT], sum_rows[NT];
+  int factor_rows[NT];
+  const float* factors;
+  int column;  ///< the tile at hand
+
+  __device__ __forceinline__ uint32_t planes(int i) const { return plane_rows[i] + column * kPlaneBytes; }
+  __device__ __forceinline__ uint32_t sums(int i, int bytes) const { return sum_rows[i] + column * bytes; }
+  __device__ __forceinline__ float dy(int i) const { return factors[factor_rows[i] + column]; }
+};
+
+/// A warp's way through its tiles: in each batch a run of whole slices, `place` = row tile of the batch * tiles + column.
+struct Cursor {
+  int batch = -1, place = 0, end = 0;
+
+  /// The next batch with something to do, if there is one.
+  __device__ __forceinline__ bool next_batch(int n_tiles, int batch_tiles, int tiles, int warp, int warps) {
+    const int slices = slices_of(tiles);
+    do {
+      ++batch;
+      const int left = n_tiles - batch * batch_tiles;
+      if (left <= 0) return false;
+      const int units = min(left, batch_tiles) * slices;
+      const auto first = [&](int unit) { return unit / slices * tiles + unit % slices * kSliceTiles; };
+      place = first(units * warp / warps), end = first(units * (warp + 1) / warps);
+    } while (place == end);
+    return true;
   }
-}
+};
 
 template <TileKind A, TileKind B, int NT>
 __global__ void __launch_bounds__(512, 1) linear_rows_kernel(const __grid_constant__ RowsParams rp) {
@@ -59,154 +81,149 @@ __global__ void __launch_bounds__(512, 1) linear_rows_kernel(const __grid_consta
   launch_dependents();
   const LinearParams& p = rp.base;
   const int n = p.args.n_rows, warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  const int group = is_gated(p.args.epilogue) ? 2 : 1;
   int begin, end;
   local_range(p, blockIdx.x, gridDim.x, &begin, &end);
   // This block's columns.
-  const int first_tile = blockIdx.y * rp.panels_per_block * kPanelTiles;
-  const int tiles = min(p.tiles - first_tile, rp.panels_per_block * kPanelTiles), slices = slices_of(tiles);
-  const Shared at = shared_layout(p, n, min(p.tiles, rp.panels_per_block * kPanelTiles), p.max_local_tiles / group,
-                                  group, sums_bytes(A));
-  const int units = (end - begin) * slices;
+  const int most_tiles = min(p.tiles, rp.panels_per_block * kPanelTiles), first_tile = blockIdx.y * most_tiles;
+  const int tiles = min(p.tiles - first_tile, most_tiles), slices = slices_of(tiles);
+  const Shared at = shared_layout(p, n, most_tiles, rp.batch, sums_bytes(A));
   const uint32_t base = shared_address(shared), ring = base + at.ring + warp * p.depth * p.slot_bytes;
 
-  // Units of this warp: slice `slice` of local row tile `local`.
-  struct Walk {
-    int unit, local, slice;
-    __device__ void step(int warps, int slices) {
-      unit += warps;
-      slice += warps;
-      while (slice >= slices) slice -= slices, ++local;
-    }
-  };
-  Walk ahead = {warp, warp / slices, warp % slices};
-  int ahead_tile = 0, ahead_left = 0;
+  // The weights' copies run ahead by the ring's depth, into the next batch too.
+  Cursor ahead;
   const uint8_t* next = nullptr;
   TileKind ahead_kind = A;
+  int ahead_column = 0;
+  bool more = ahead.next_batch(end - begin, rp.batch, tiles, warp, p.warps);
   const auto seek = [&] {
-    if (ahead.unit >= units) return;
-    const TileAddress where = locate(p.args, begin + ahead.local);
+    const TileAddress where = locate(p.args, begin + ahead.batch * rp.batch + ahead.place / tiles);
     ahead_kind = p.args.w[where.matrix].kind;
-    ahead_tile = ahead.slice * kSliceTiles;
-    ahead_left = min(kSliceTiles, tiles - ahead_tile);
+    ahead_column = ahead.place % tiles;
     next = p.args.w[where.matrix].data +
-           (int64_t(where.row_tile) * p.tiles + first_tile + ahead_tile) * tile_bytes(ahead_kind);
+           (int64_t(where.row_tile) * p.tiles + first_tile + ahead_column) * tile_bytes(ahead_kind);
   };
-  seek();
+  if (more) seek();
   const auto issue = [&](int slot) {
-    if (ahead.unit < units) {
+    if (more) {
       const uint32_t to = ring + slot * p.slot_bytes;
       if (A == B || ahead_kind == A)
         copy_tile<A>(to, next, lane);
       else
         copy_tile<B>(to, next, lane);
       next += tile_bytes(ahead_kind);
-      if (--ahead_left == 0) {
-        ahead.step(p.warps, slices);
+      ++ahead_column;
+      if (++ahead.place == ahead.end) {
+        more = ahead.next_batch(end - begin, rp.batch, tiles, warp, p.warps);
+        if (more) seek();
+      } else if (ahead_column == tiles) {
         seek();
       }
     }
     copy_commit();
   };
-
-  int* counts = reinterpret_cast<int*>(shared + at.counts);
-  volatile int* done = counts + p.max_local_tiles / group;
-  for (int i = threadIdx.x; i < p.max_local_tiles / group * 2; i += blockDim.x) counts[i] = 0;
   for (int i = 0; i < p.depth; ++i) issue(i);
   wait_for_previous_kernel();
+
   const LinearScratch& sc = rp.scratch;
-  copy_rows(base + at.planes, at.plane_stride, sc.planes + int64_t(first_tile) * kPlaneBytes,
-            int64_t(p.tiles) * kPlaneBytes, tiles * kPlaneBytes, n);
-  {
-    constexpr int kBytes = sums_bytes(A);
-    const uint8_t* from = reinterpret_cast<const uint8_t*>(sc.sums + first_tile) + (is_k_quant(A) ? 0 : 64);
-    const int pieces = kBytes / 16;
-    for (int i = threadIdx.x; i < n * tiles * pieces; i += blockDim.x) {
-      const int row = i / (tiles * pieces), tile = i / pieces % tiles, piece = i % pieces;
-      copy_async16(base + at.sums + row * at.sums_stride + tile * kBytes + piece * 16,
-                   from + (int64_t(row) * p.tiles + tile) * int64_t(sizeof(GroupSumsMany)) + piece * 16);
-    }
+  constexpr int kSums = sums_bytes(A);
+  float* dy = reinterpret_cast<float*>(shared + at.dy);
+  float* squares = reinterpret_cast<float*>(shared + at.squares);
+  for (int row = 0; row < n; ++row) {
+    const int64_t from = int64_t(row) * p.tiles + first_tile;
+    for (int i = threadIdx.x; i < tiles * kPlaneBytes / 16; i += blockDim.x)
+      copy_async16(base + at.planes + row * at.plane_stride + i * 16, sc.planes + from * kPlaneBytes + i * 16);
+  }
+  for (int row = warp; row < n; row += p.warps) {
+    const int64_t from = int64_t(row) * p.tiles + first_tile;
+    const uint8_t* sums = reinterpret_cast<const uint8_t*>(sc.sums + from) + (is_k_quant(A) ? 0 : 64);
+    for (int i = lane; i < tiles * kSums / 16; i += 32)
+      copy_async16(base + at.sums + row * at.sums_stride + i * 16,
+                   sums + i / (kSums / 16) * int(sizeof(GroupSumsMany)) + i % (kSums / 16) * 16);
+    for (int i = lane; i < tiles; i += 32) dy[row * tiles + i] = __ldcg(sc.dy + from + i);
+    if (p.args.norm_weight != nullptr)
+      for (int i = lane; i < p.tiles; i += 32)
+        squares[row * p.tiles + i] = __ldcg(sc.squares + int64_t(row) * p.tiles + i);
   }
   copy_commit();
-  float* dy = reinterpret_cast<float*>(shared + at.dy);
-  for (int i = threadIdx.x; i < n * tiles; i += blockDim.x)
-    dy[i / tiles * tiles + i % tiles] = __ldcg(sc.dy + int64_t(i / tiles) * p.tiles + first_tile + i % tiles);
-  float* rms = reinterpret_cast<float*>(shared + at.rms);
-  if (p.args.norm_weight != nullptr && int(threadIdx.x) < n)
-    rms[threadIdx.x] = rms_factor(sc.squares + int64_t(threadIdx.x) * p.tiles, p.tiles, p.columns, p.args.epsilon);
   copy_wait<0>();
   __syncthreads();
+  float* rms = reinterpret_cast<float*>(shared + at.rms);  // read after the first batch's barrier
+  if (int(threadIdx.x) < n)
+    rms[threadIdx.x] = p.args.norm_weight == nullptr
+                           ? 1.f
+                           : rms_factor(squares + threadIdx.x * p.tiles, p.tiles, p.columns, p.args.epsilon);
 
   RowsView<NT> view;
   view.factors = dy;
 #pragma unroll
   for (int i = 0; i < NT; ++i) {
     const int row = min(4 * i + (g >> 1), n - 1), output_row = min(4 * i + t, n - 1);
-    view.planes[i] = base + at.planes + row * at.plane_stride + (g & 1) * 32 + t * 8;
-    view.sums[i] =
+    view.plane_rows[i] = base + at.planes + row * at.plane_stride + (g & 1) * 32 + t * 8;
+    view.sum_rows[i] =
         base + at.sums + (is_k_quant(A) ? row * at.sums_stride + (g & 1) * 32 + t * 8 : output_row * at.sums_stride);
-    view.dy[i] = output_row * tiles;
+    view.factor_rows[i] = output_row * tiles;
   }
 
   float* partial = reinterpret_cast<float*>(shared + at.partial);
-  const int slice_floats = n * kTileRows, group_floats = group * slices * slice_floats;
+  const int slice_floats = n * kTileRows, group = is_gated(p.args.epilogue) ? 2 : 1;
   int slot = 0;
-  for (Walk now = {warp, warp / slices, warp % slices}; now.unit < units; now.step(p.warps, slices)) {
-    const TileAddress where = locate(p.args, begin + now.local);
-    const TileKind kind = p.args.w[where.matrix].kind;
-    const int stop = min(tiles, (now.slice + 1) * kSliceTiles);
-    float acc[NT][2] = {};
-    for (int column = now.slice * kSliceTiles; column < stop; ++column) {
-      ring_wait(p.depth);
-      const uint32_t tile = ring + slot * p.slot_bytes;
-      if (A == B || kind == A)
-        dot_rows<A, NT>(tile, view, column, lane, acc);
-      else
-        dot_rows<B, NT>(tile, view, column, lane, acc);
-      __syncwarp();
-      issue(slot);
-      if (++slot == p.depth) slot = 0;
-    }
-    const int owner = now.local / group;  // the row tile, or pair
-    if (owner >= kOpenGroups)
-      while (done[owner - kOpenGroups] == 0) {
-      }
-    __threadfence_block();
-    float* place =
-        partial + (owner % kOpenGroups) * group_floats + (now.local % group * slices + now.slice) * slice_floats;
+  Cursor now;
+  bool busy = now.next_batch(end - begin, rp.batch, tiles, warp, p.warps);
+  for (int batch = 0; batch * rp.batch < end - begin; ++batch) {
+    const int batch_begin = begin + batch * rp.batch, batch_tiles = min(rp.batch, end - batch_begin);
+    if (busy && now.batch == batch) {
+      int local = now.place / tiles;
+      view.column = now.place % tiles;
+      TileKind kind = p.args.w[locate(p.args, batch_begin + local).matrix].kind;
+      float acc[1][NT][2] = {};
+      for (; now.place != now.end; ++now.place) {
+        ring_wait(p.depth);
+        const uint32_t tile[1] = {ring + slot * p.slot_bytes};
+        if (A == B || kind == A)
+          dot_rows<A, 1, NT>(tile, view, lane, acc);
+        else
+          dot_rows<B, 1, NT>(tile, view, lane, acc);
+        __syncwarp();
+        issue(slot);
+        if (++slot == p.depth) slot = 0;
+        const int slice = view.column / kSliceTiles;
+        if (++view.column == tiles || view.column % kSliceTiles == 0) {
+          float* to = partial + (local * slices + slice) * slice_floats;
 #pragma unroll
-    for (int i = 0; i < NT; ++i)
-      if (4 * i + t < n) {
-        place[(4 * i + t) * kTileRows + g] = acc[i][0];
-        place[(4 * i + t) * kTileRows + g + 8] = acc[i][1];
+          for (int i = 0; i < NT; ++i) {
+            if (4 * i + t < n) {
+              to[(4 * i + t) * kTileRows + g] = acc[0][i][0];
+              to[(4 * i + t) * kTileRows + g + 8] = acc[0][i][1];
+            }
+            acc[0][i][0] = acc[0][i][1] = 0;
+          }
+        }
+        if (view.column == tiles) {
+          view.column = 0;
+          ++local;
+          if (A != B && now.place + 1 < now.end) kind = p.args.w[locate(p.args, batch_begin + local).matrix].kind;
+        }
       }
-    __threadfence_block();
-    __syncwarp();
-    int last = 0;
-    if (lane == 0) last = atomicAdd(&counts[owner], 1) == group * slices - 1;
-    if (__shfl_sync(kAllLanes, last, 0) == 0) continue;
-    __threadfence_block();
-
-    const float* mine = partial + (owner % kOpenGroups) * group_floats;
-    for (int i = lane; i < n * kTileRows; i += 32) {
-      const int c = i / kTileRows, r = i % kTileRows;
+      busy = now.next_batch(end - begin, rp.batch, tiles, warp, p.warps);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < batch_tiles / group * slice_floats; i += blockDim.x) {
+      const int owner = i / slice_floats, c = i % slice_floats / kTileRows, r = i % kTileRows;
+      const float* mine = partial + owner * group * slices * slice_floats + i % slice_floats;
       if (gridDim.y > 1) {  // sums of panels, for the last kernel
         for (int m = 0; m < group; ++m)
           for (int first = 0; first < slices; first += kPanelSlices) {
-            const float sum = add_slices(mine + (m * slices + first) * slice_floats + i,
-                                         min(kPanelSlices, slices - first), slice_floats);
             const int panel = blockIdx.y * rp.panels_per_block + first / kPanelSlices;
-            sc.panels[(int64_t(panel) * n + c) * p.row_tiles * kTileRows + (begin + owner * group + m) * kTileRows +
-                      r] = sum;
+            sc.panels[(int64_t(panel) * n + c) * p.row_tiles * kTileRows +
+                      (batch_begin + owner * group + m) * kTileRows + r] =
+                add_slices(mine + (m * slices + first) * slice_floats, min(kPanelSlices, slices - first), slice_floats);
           }
         continue;
       }
-      const auto sum = [&](int m) { return add_slices(mine + m * slices * slice_floats + i, slices, slice_floats); };
-      finish_row(p.args, begin + owner * group, r, c, sum, rms[c]);
+      const auto sum = [&](int m) { return add_slices(mine + m * slices * slice_floats, slices, slice_floats); };
+      finish_row(p.args, batch_begin + owner * group, r, c, sum, rms[c]);
     }
-    __syncwarp();
-    __threadfence_block();
-    if (lane == 0) done[owner] = 1;
+    __syncthreads();
   }
 }
 
@@ -252,14 +269,19 @@ cudaError_t launch_rows(const LinearArgs& args, const Launch& launch) {
     for (int parts = 1; parts <= panels; ++parts) {
       rp.panels_per_block = (panels + parts - 1) / parts;
       if ((panels + rp.panels_per_block - 1) / rp.panels_per_block != parts) continue;
-      const int blocks = max(1, min(groups, launch.limits->n_sms / parts));
+      const int blocks = max(1, min(groups, launch.limits->n_sms / parts)),
+                most_tiles = min(p.tiles, rp.panels_per_block * kPanelTiles);
       p.max_local_tiles = (groups + blocks - 1) / blocks * group;
       for (int i = 0; i < lowest; ++i) {
         p.warps = kRings[i].warps, p.depth = kRings[i].depth;
-        const int bytes = shared_layout(p, args.n_rows, min(p.tiles, rp.panels_per_block * kPanelTiles),
-                                        p.max_local_tiles / group, group, sums_bytes(A))
-                              .end;
-        if (bytes > limit) continue;
+        // The largest equal batches that fit; a ring that leaves room for too little of them is too large.
+        const int room = limit - shared_layout(p, args.n_rows, most_tiles, 0, sums_bytes(A)).end - 128;
+        const int per_group = group * slices_of(most_tiles) * args.n_rows * kTileRows * 4, fit = room / per_group;
+        if (room <= 0 || fit < 1) continue;
+        const int local_groups = p.max_local_tiles / group, batches = (local_groups + fit - 1) / fit;
+        rp.batch = (local_groups + batches - 1) / batches * group;
+        if (batches > 1 && i + 1 < lowest && rp.batch * slices_of(most_tiles) < 2 * p.warps) continue;
+        const int bytes = shared_layout(p, args.n_rows, most_tiles, rp.batch, sums_bytes(A)).end;
         cudaError_t e = allow_shared(linear_rows_kernel<A, B, NT>, size_t(bytes));
         if (e != cudaSuccess) return e;
         e = launch_kernel(linear_rows_kernel<A, B, NT>, dim3(unsigned(blocks), unsigned(parts)),

@@ -125,7 +125,7 @@ void test_many_matrices(Card& s, const char* qk, const char* v, int n) {
 
 /// Rows of 2 .. 16 and more, computed together, equal the rows computed alone.
 void test_sameness(Card& s, const char* type, int rows, int columns) {
-  constexpr int kMost = 40;
+  constexpr int kMost = 150;
   TestMatrix w(type, rows, columns, 12);
   const std::vector<float> x = random_floats(size_t(kMost) * size_t(columns), 13),
                            gain = random_floats(size_t(columns), 14);
@@ -140,7 +140,7 @@ void test_sameness(Card& s, const char* type, int rows, int columns) {
   }
   must(cudaDeviceSynchronize(), "one row");
   const std::vector<float> want = one.host();
-  for (const int n : {2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 40}) {
+  for (const int n : {2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 40, 64, 65, 150}) {
     many.poison();
     a.x = dx.get(), a.y[0] = many.get(), a.n_rows = n;
     const std::string name = std::string(type) + " " + std::to_string(rows) + "x" + std::to_string(columns) +
@@ -219,7 +219,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, CudaLinear,
 TEST(CudaLinearMatrices, FormatsMixed) {
   if (no_card()) GTEST_SKIP() << "no NVIDIA card here";
   Card s;
-  for (const int n : {1, 2, 13}) {
+  for (const int n : {1, 2, 13, 40}) {
     test_many_matrices(s, "Q4_K", "Q6_K", n);
     test_many_matrices(s, "Q5_K", "Q5_K", n);
     test_many_matrices(s, "Q8_0", "Q8_0", n);

@@ -35,9 +35,13 @@ struct Fragments {
   uint32_t at;
   uint4 part, high[K == TileKind::q6_k ? 2 : 1];
 
+  Fragments() = default;
   __device__ __forceinline__ Fragments(uint32_t tile, int lane) : at(tile + lane * 16) {
     if constexpr (has_high_bits(K)) high[0] = load_shared128(at + 2048);
     if constexpr (K == TileKind::q6_k) high[1] = load_shared128(at + 2560);
+  }
+  __device__ __forceinline__ void reload(int b) {
+    if constexpr (K != TileKind::q8_0) part = load_shared128(at + b / 2 * 512);
   }
   __device__ __forceinline__ uint32_t word(uint32_t q, uint32_t h, int b) const {
     uint32_t v = (b % 2 ? q >> 4 : q) & 0x0f0f0f0fu;
@@ -49,10 +53,10 @@ struct Fragments {
     }
     return v;
   }
-  /// Blocks must be asked for in order.
+  /// Blocks b and b + 1 (b even) must be asked for one after the other, or b alone after reload(b).
   __device__ __forceinline__ uint4 block(int b) {
     if constexpr (K == TileKind::q8_0) return load_shared128(at + b * 512);
-    if (b % 2 == 0) part = load_shared128(at + b / 2 * 512);
+    if (b % 2 == 0) reload(b);
     uint4 h = {0, 0, 0, 0};
     if constexpr (K == TileKind::q6_k)
       h = high[b / 4];
