@@ -6,9 +6,9 @@
 namespace ponder::reason {
 namespace {
 
-constexpr double kSoftFrom = 0.85;   // of the budget
-constexpr double kWindow = 1.10;     // of the budget; of a number of tokens rounded up
-constexpr int kFirstMeasure = 16;    // tokens before the rate is known well enough
+constexpr double kSoftFrom = 0.85;  // of the budget
+constexpr double kWindow = 1.10;    // of the budget; of a number of tokens rounded up
+constexpr int kFirstMeasure = 16;   // tokens before the rate is known well enough
 constexpr int kMeasureEvery = 64;
 
 }  // namespace
@@ -17,7 +17,8 @@ Budget::Budget(const BudgetOptions& options) : options_(options) {}
 
 int Budget::window() const {
   if (options_.tokens < 0) return -1;
-  return options_.hard ? options_.tokens : int(std::min<int64_t>(1 << 30, options_.tokens + (int64_t(options_.tokens) + 9) / 10));
+  return options_.hard ? options_.tokens
+                       : int(std::min<int64_t>(1 << 30, options_.tokens + (int64_t(options_.tokens) + 9) / 10));
 }
 
 void Budget::extend(int tokens) {

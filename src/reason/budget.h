@@ -17,9 +17,9 @@ struct BudgetOptions {
   int tokens = -1;      ///< of the model's own in the thought; -1: no limit
   double seconds = -1;  ///< from the first of them; negative: no limit
   bool hard = false;
-  int room = 1 << 30;   ///< tokens the whole reply may have: the smaller of num_predict and what the context has left
-  int answer = 0;       ///< of these, kept for the answer
-  int closing = 0;      ///< and for the closing sentence with its tag
+  int room = 1 << 30;  ///< tokens the whole reply may have: the smaller of num_predict and what the context has left
+  int answer = 0;      ///< of these, kept for the answer
+  int closing = 0;     ///< and for the closing sentence with its tag
 };
 
 class Budget {
@@ -50,8 +50,8 @@ class Budget {
   Cause cause_ = Cause::tokens;
   double pressure_ = 0;
   double started_ = -1;
-  int measured_at_ = 0;      // own tokens at the last estimate
-  double estimate_ = -1;     // tokens that fit into `seconds`; -1: not known yet
+  int measured_at_ = 0;   // own tokens at the last estimate
+  double estimate_ = -1;  // tokens that fit into `seconds`; -1: not known yet
 };
 
 }  // namespace ponder::reason

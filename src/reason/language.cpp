@@ -11,8 +11,8 @@ namespace {
 
 // In the order of Language. The first closing sentence is one that the built-in model was trained with.
 constexpr Phrases kPhrases[] = {
-    {"I should stop thinking now and answer.", "I am repeating myself; let me conclude.", "Wait", "The user adds:",
-     "Okay, I think I have finished thinking."},
+    {"I should stop thinking now and answer.", "I am repeating myself; let me conclude.", "Wait",
+     "The user adds:", "Okay, I think I have finished thinking."},
     {"时间有限,我现在直接给出答案。", "我在重复自己,现在得出结论。", "等等", "用户补充:", "好的,我已经思考完了。"},
     {"時間が限られているので、ここで答えを出します。", "同じことを繰り返しているので、結論を出します。", "待って",
      "ユーザーの補足:", "はい、考え終わりました。"},
@@ -26,10 +26,10 @@ constexpr Phrases kPhrases[] = {
      "L'utilisateur ajoute :", "Bien, j'ai fini de réfléchir."},
     {"Debo dejar de pensar y responder ahora.", "Me estoy repitiendo; voy a concluir.", "Espera",
      "El usuario añade:", "Bien, he terminado de pensar."},
-    {"Devo parar de pensar e responder agora.", "Estou me repetindo; vou concluir.", "Espere", "O usuário acrescenta:",
-     "Certo, terminei de pensar."},
-    {"Devo smettere di pensare e rispondere ora.", "Mi sto ripetendo; concludo.", "Aspetta", "L'utente aggiunge:",
-     "Bene, ho finito di pensare."},
+    {"Devo parar de pensar e responder agora.", "Estou me repetindo; vou concluir.", "Espere",
+     "O usuário acrescenta:", "Certo, terminei de pensar."},
+    {"Devo smettere di pensare e rispondere ora.", "Mi sto ripetendo; concludo.", "Aspetta",
+     "L'utente aggiunge:", "Bene, ho finito di pensare."},
 };
 
 // Words that are common in one of these languages and rare in the others.

@@ -13,11 +13,11 @@ Language language_of(std::string_view text);
 
 /// The sentences of a language.
 struct Phrases {
-  const char* closing;     ///< the thought must end now
-  const char* repeating;   ///< it went in circles, and ends
-  const char* wait;        ///< it shall go on although the model would end it (Muennighoff et al. 2025, "s1")
-  const char* note;        ///< before what a person adds
-  const char* skipped;     ///< stands for a thought that was not had (Ma et al. 2025, "NoThinking")
+  const char* closing;    ///< the thought must end now
+  const char* repeating;  ///< it went in circles, and ends
+  const char* wait;       ///< it shall go on although the model would end it (Muennighoff et al. 2025, "s1")
+  const char* note;       ///< before what a person adds
+  const char* skipped;    ///< stands for a thought that was not had (Ma et al. 2025, "NoThinking")
 };
 const Phrases& phrases(Language language);
 

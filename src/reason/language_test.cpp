@@ -25,9 +25,11 @@ TEST(Language, IsThatOfTheText) {
 }
 
 TEST(Language, SentencesEnd) {
-  for (const char* end : {"Done.", "Really?", "No!", "a line\n", "对。", "是吗？", "He said \"yes.\"", "(so it is.)", "**Bold.**", "..."})
+  for (const char* end :
+       {"Done.", "Really?", "No!", "a line\n", "对。", "是吗？", "He said \"yes.\"", "(so it is.)", "**Bold.**", "..."})
     EXPECT_TRUE(ends_sentence(end)) << end;
-  for (const char* no : {"", "and", "3.", "x = 3.14", "a,", "(", "\"", "so it is,\"", "对,"}) EXPECT_FALSE(ends_sentence(no)) << no;
+  for (const char* no : {"", "and", "3.", "x = 3.14", "a,", "(", "\"", "so it is,\"", "对,"})
+    EXPECT_FALSE(ends_sentence(no)) << no;
 }
 
 TEST(Language, BrokenCharactersAreSeen) {

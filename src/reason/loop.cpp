@@ -5,10 +5,10 @@
 namespace ponder::reason {
 namespace {
 
-constexpr int kRun = 8;           // tokens whose return makes a suspicion
-constexpr int kTableBits = 15;    // 32,768 places: the longest context; a lost place delays a suspicion, no more
-constexpr int kWordDiffers = 4;   // what a differing word costs
-constexpr int kFindAgain = 24;    // tokens within which the text must fall into its round again
+constexpr int kRun = 8;          // tokens whose return makes a suspicion
+constexpr int kTableBits = 15;   // 32,768 places: the longest context; a lost place delays a suspicion, no more
+constexpr int kWordDiffers = 4;  // what a differing word costs
+constexpr int kFindAgain = 24;   // tokens within which the text must fall into its round again
 
 }  // namespace
 

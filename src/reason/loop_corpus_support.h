@@ -32,9 +32,10 @@ inline std::string two(int n) { return (n < 10 ? "0" : "") + number(n); }
 
 inline const std::vector<std::string>& words() {
   static const std::vector<std::string> kWords = {
-      "lantern", "window", "garden", "mountain", "river",  "teacher", "number", "letter",  "answer", "question", "bottle",
-      "orange",  "planet", "castle", "island",   "forest", "bridge",  "winter", "morning", "engine", "pepper",   "puzzle",
-      "house",   "table",  "yellow", "purple",   "music",  "history", "science", "balance", "valley", "harbor"};
+      "lantern", "window",   "garden",  "mountain", "river",   "teacher", "number", "letter",
+      "answer",  "question", "bottle",  "orange",   "planet",  "castle",  "island", "forest",
+      "bridge",  "winter",   "morning", "engine",   "pepper",  "puzzle",  "house",  "table",
+      "yellow",  "purple",   "music",   "history",  "science", "balance", "valley", "harbor"};
   return kWords;
 }
 
@@ -46,20 +47,26 @@ inline std::string phrase(Dice& d, int n) {
 
 inline std::string sentence(Dice& d) {
   switch (d.in(0, 5)) {
-    case 0: return "Wait, let me check the " + d.of(words()) + " again. ";
-    case 1: return "So the " + d.of(words()) + " must be the " + d.of(words()) + ", but that is not possible. ";
-    case 2: return "Hmm, I am not sure about the " + d.of(words()) + " of the " + d.of(words()) + ". ";
-    case 3: return number(d.in(2, 99)) + " + " + number(d.in(2, 99)) + " = " + number(d.in(4, 198)) + ". ";
-    case 4: return "Alternatively, perhaps we count " + phrase(d, 3) + " instead. ";
-    default: return "The " + d.of(words()) + " says that the " + d.of(words()) + " tells the truth. ";
+    case 0:
+      return "Wait, let me check the " + d.of(words()) + " again. ";
+    case 1:
+      return "So the " + d.of(words()) + " must be the " + d.of(words()) + ", but that is not possible. ";
+    case 2:
+      return "Hmm, I am not sure about the " + d.of(words()) + " of the " + d.of(words()) + ". ";
+    case 3:
+      return number(d.in(2, 99)) + " + " + number(d.in(2, 99)) + " = " + number(d.in(4, 198)) + ". ";
+    case 4:
+      return "Alternatively, perhaps we count " + phrase(d, 3) + " instead. ";
+    default:
+      return "The " + d.of(words()) + " says that the " + d.of(words()) + " tells the truth. ";
   }
 }
 
 struct Loop {
-  std::string before;  ///< what stands in front of it
-  std::string round;   ///< comes again and again
-  std::string noise;   ///< a word of `round` is now and then this one; empty: never
-  std::string spoiled; ///< `round` with that word
+  std::string before;   ///< what stands in front of it
+  std::string round;    ///< comes again and again
+  std::string noise;    ///< a word of `round` is now and then this one; empty: never
+  std::string spoiled;  ///< `round` with that word
 };
 
 /// 200 loops: words, phrases, sentences, paragraphs, Chinese, code, digits, lines of one character; a fifth with noise.
@@ -68,8 +75,12 @@ inline Loop loop(int number_of) {
   Loop l;
   for (int i = d.in(0, 6); i > 0; --i) l.before += sentence(d);
   switch (number_of % 8) {
-    case 0: l.round = d.of(words()) + " "; break;
-    case 1: l.round = phrase(d, d.in(2, 8)) + ", "; break;
+    case 0:
+      l.round = d.of(words()) + " ";
+      break;
+    case 1:
+      l.round = phrase(d, d.in(2, 8)) + ", ";
+      break;
     case 2:
       for (int i = d.in(1, 3); i > 0; --i) l.round += sentence(d);
       break;
@@ -78,8 +89,9 @@ inline Loop loop(int number_of) {
       l.round += "\n\n";
       break;
     case 4: {
-      static const std::vector<std::string> kChinese = {"等等,让我再检查一遍。", "所以答案应该是这样的。", "但是这不对,重新算一次。",
-                                                        "小明有三个苹果,小红有五个。", "我们需要一步一步来。"};
+      static const std::vector<std::string> kChinese = {"等等,让我再检查一遍。", "所以答案应该是这样的。",
+                                                        "但是这不对,重新算一次。", "小明有三个苹果,小红有五个。",
+                                                        "我们需要一步一步来。"};
       for (int i = d.in(1, 6); i > 0; --i) l.round += d.of(kChinese);
       break;
     }
@@ -87,8 +99,12 @@ inline Loop loop(int number_of) {
       l.round = "    if (" + d.of(words()) + " == " + number(d.in(0, 9)) + ") {\n        " + d.of(words()) + "(" +
                 d.of(words()) + ");\n    }\n";
       break;
-    case 6: l.round = number(d.in(0, 9)) + (d.in(0, 1) ? number(d.in(0, 99)) : "") + (d.in(0, 1) ? ", " : ""); break;
-    default: l.round = d.of(std::vector<std::string>{"-", "=", "\n", "ha", "? ", "...", "| - ", "no, "}); break;
+    case 6:
+      l.round = number(d.in(0, 9)) + (d.in(0, 1) ? number(d.in(0, 99)) : "") + (d.in(0, 1) ? ", " : "");
+      break;
+    default:
+      l.round = d.of(std::vector<std::string>{"-", "=", "\n", "ha", "? ", "...", "| - ", "no, "});
+      break;
   }
   if (number_of % 5 == 0 && (number_of % 8 == 2 || number_of % 8 == 3)) {
     const size_t space = l.round.find(' ', l.round.size() / 2);
@@ -118,7 +134,8 @@ inline std::string legitimate(int number_of) {
       int s = d.in(0, 3000);
       for (int i = 0; i < 70; ++i) {
         s += d.in(1, 5);
-        t += "2026-11-24 12:" + two(s / 60 % 60) + ":" + two(s % 60) + " INFO worker-" + number(i % 4) + " " + what + " ok\n";
+        t += "2026-11-24 12:" + two(s / 60 % 60) + ":" + two(s % 60) + " INFO worker-" + number(i % 4) + " " + what +
+             " ok\n";
       }
       break;
     }
@@ -134,8 +151,7 @@ inline std::string legitimate(int number_of) {
     }
     case 3: {  // code of one shape
       t = "switch (code) {\n";
-      for (int i = 0; i < 45; ++i)
-        t += "  case " + number(i) + ":\n    return \"" + d.of(words()) + "\";\n";
+      for (int i = 0; i < 45; ++i) t += "  case " + number(i) + ":\n    return \"" + d.of(words()) + "\";\n";
       t += "  default:\n    return nullptr;\n}\n";
       break;
     }
@@ -164,7 +180,8 @@ inline std::string legitimate(int number_of) {
     case 6: {  // records
       t = "[\n";
       for (int i = 0; i < 40; ++i)
-        t += "  {\"id\": " + number(1000 + i) + ", \"name\": \"" + d.of(words()) + "\", \"active\": true, \"tags\": []},\n";
+        t += "  {\"id\": " + number(1000 + i) + ", \"name\": \"" + d.of(words()) +
+             "\", \"active\": true, \"tags\": []},\n";
       t += "]\n";
       break;
     }

@@ -5,8 +5,8 @@
 namespace ponder::reason {
 namespace {
 
-constexpr size_t kMaxWaiting = 16;   // commands that were not taken yet
-constexpr size_t kMaxNote = 4000;    // bytes
+constexpr size_t kMaxWaiting = 16;  // commands that were not taken yet
+constexpr size_t kMaxNote = 4000;   // bytes
 
 }  // namespace
 

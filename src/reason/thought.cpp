@@ -16,9 +16,9 @@ using engine::Decision;
 using engine::TokenEvent;
 using engine::TokenId;
 
-constexpr int kMostAnswer = 1024;     // kept for the answer when nothing is said
-constexpr double kMostBias = 8;       // on the closing tag at the end of the soft zone
-constexpr int kBiasSteps = 4;         // parameters change in steps, so that a receipt stays short
+constexpr int kMostAnswer = 1024;  // kept for the answer when nothing is said
+constexpr double kMostBias = 8;    // on the closing tag at the end of the soft zone
+constexpr int kBiasSteps = 4;      // parameters change in steps, so that a receipt stays short
 constexpr int kWarmDraws = 64;
 constexpr float kWarmest = 0.8f, kWarmer = 0.3f, kWarmPenalty = 1.2f;
 constexpr int kWarmLookBack = 256;
@@ -139,11 +139,14 @@ Decision Thought::on_token(const TokenEvent& event) {
     }
   }
   switch (stage_) {
-    case Stage::before: break;
+    case Stage::before:
+      break;
     case Stage::thinking:
       decision = was_inside ? think(event) : obey(std::exchange(early_, {}));
       break;
-    case Stage::answering: decision = answer(event); break;
+    case Stage::answering:
+      decision = answer(event);
+      break;
   }
   add_params(decision);
   return decision;
@@ -232,7 +235,8 @@ Decision Thought::obey(std::vector<Command> commands) {
         decision.force.insert(decision.force.end(), note.force.begin(), note.force.end());
         break;
       }
-      case Command::Action::stop: break;
+      case Command::Action::stop:
+        break;
     }
   }
   return decision;

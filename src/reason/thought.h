@@ -36,10 +36,10 @@ struct ThoughtSetup {
   std::optional<std::string> closing;  ///< sentence; unset: the house's, in the thought's language; empty: only the tag
   int extend = 0;                      ///< ends of the model's own that do not count
   LoopPolicy loop = LoopPolicy::ladder;
-  int room = 1 << 30;        ///< tokens the reply may have
-  int answer = -1;           ///< kept for the answer; negative: a quarter of the room, at most 1,024
-  sample::Params params;     ///< the sequence's own
-  uint32_t stream = 0;       ///< the sequence's own; fresh ones are made from it
+  int room = 1 << 30;                  ///< tokens the reply may have
+  int answer = -1;                     ///< kept for the answer; negative: a quarter of the room, at most 1,024
+  sample::Params params;               ///< the sequence's own
+  uint32_t stream = 0;                 ///< the sequence's own; fresh ones are made from it
   std::function<double()> clock;       ///< seconds; empty: the system's
   std::shared_ptr<Steering> steering;  // shared with who gives commands; may be null
 };
@@ -107,14 +107,14 @@ class Thought : public engine::Controller {
   size_t base_ = 0;               // position of the first of them
   std::string text_;              // of the thought
   int own_ = 0;
-  size_t forcing_ = 0;       // tokens we forced that have not joined yet
-  bool closing_ = false;     // among them the closing tag
+  size_t forcing_ = 0;    // tokens we forced that have not joined yet
+  bool closing_ = false;  // among them the closing tag
   int extends_ = 0;
-  size_t loop_begin_ = 0;    // index in written_ of the detector's first token
+  size_t loop_begin_ = 0;  // index in written_ of the detector's first token
   bool resampled_ = false, answer_resampled_ = false;
-  int warm_ = 0;             // draws that are still made warmer
-  double bias_ = 0;          // on the closing tag
-  bool must_answer_ = false; // we ended the thought: the answer may not be empty
+  int warm_ = 0;                         // draws that are still made warmer
+  double bias_ = 0;                      // on the closing tag
+  bool must_answer_ = false;             // we ended the thought: the answer may not be empty
   std::optional<sample::Params> given_;  // what the engine draws with, if not setup_.params
   uint32_t streams_ = 0;
   std::vector<Command> early_;  // given before the thought began

@@ -1,5 +1,6 @@
 // Every state of a steered thought on a scripted model that writes nonsense: budgets of all kinds, closings, extension,
 // commands, loops, cut characters, in random mixtures and under any chunking of the engine.
+// why this file is long: one author and one player of cases serve every state of the controller.
 #include "reason/thought.h"
 
 #include <gtest/gtest.h>
@@ -34,8 +35,8 @@ chat::ThinkingTags tags() {
 // What the model of a case would write if it were left alone.
 struct Author {
   uint64_t salt = 1;
-  int length = 100;          // own tokens of the thought, then the closing tag; very large: never
-  int answer = 10;           // tokens of the answer, then the end; 0: an empty one
+  int length = 100;              // own tokens of the thought, then the closing tag; very large: never
+  int answer = 10;               // tokens of the answer, then the end; 0: an empty one
   bool ends_in_thought = false;  // forgets the closing tag and ends its turn
   std::vector<TokenId> words;    // what it writes with
   std::vector<TokenId> round;    // not empty: it goes round in circles instead
@@ -71,7 +72,9 @@ scripted::Options options() {
 
 std::vector<TokenId> ids(const std::string& text) { return vocab().encode(text, false); }
 
-std::vector<TokenId> english() { return ids("the lantern is in a garden. We count it again,\nand so on! What now? yes.\n"); }
+std::vector<TokenId> english() {
+  return ids("the lantern is in a garden. We count it again,\nand so on! What now? yes.\n");
+}
 std::vector<TokenId> chinese() { return ids("好的,我一步一步来算。小明有三个苹果!是吗?\n所以,"); }
 // Bytes that are no characters by themselves among others that are.
 std::vector<TokenId> broken() {
@@ -144,7 +147,8 @@ Played play(Case c) {
   c.setup.steering = std::make_shared<Steering>();
   auto thought = std::make_shared<Thought>(c.setup);
   Played run;
-  engine::SequenceRequest r = engine::request(std::vector<TokenId>(size_t(c.prompt), 300), run.record, c.max_new_tokens);
+  engine::SequenceRequest r =
+      engine::request(std::vector<TokenId>(size_t(c.prompt), 300), run.record, c.max_new_tokens);
   r.end_tokens = {*vocab().eos()};
   r.controllers = {thought};
   rig.submit(std::move(r));

@@ -33,6 +33,9 @@ class Client {
   virtual Result<void> remove(const std::string& model) = 0;
   /// Ends a model's stay in memory.
   virtual Result<void> stop(const std::string& model) = 0;
+  /// Steers a running request by its id, from any thread; it acts at the request's next step. Says where the request was
+  /// met ("waiting", "thinking", "answering"); an error if it is over, or the thought is and the command needs one.
+  virtual Result<std::string> control(const std::string& id, const Control& control) = 0;
 };
 
 /// How models are run in this process.
@@ -60,6 +63,8 @@ class Runtime {
   virtual std::vector<RunningModel> running() = 0;
   virtual Result<ShowResult> show(const std::string& model, bool verbose) = 0;
   virtual Result<void> stop(const std::string& model) = 0;
+  /// See Client::control.
+  virtual Result<std::string> control(const std::string& id, const Control& control) = 0;
   virtual store::Store& store() = 0;
 };
 

@@ -24,6 +24,7 @@ using nlohmann::json;
 
 constexpr size_t kMaxLine = size_t(64) << 20;
 constexpr auto kPoll = std::chrono::milliseconds(50);
+constexpr double kControlSeconds = 5;
 
 Error unreachable(const Address& a, const std::string& why) {
   return {ErrorCode::not_found, "no server answers at " + a.host + ":" + std::to_string(a.port) + " (" + why + ")"};
@@ -173,10 +174,12 @@ class HttpClient : public Client {
       if (const auto m = line.find("message"); m != line.end() && m->is_object()) {
         delta.thinking = text_of(*m, "thinking");
         delta.content = text_of(*m, "content");
+        delta.thinking_retracted = int(count_of(*m, "thinking_retracted"));
       }
       if (const auto l = line.find("logprobs"); l != line.end()) delta.logprobs = wire::logprobs_from(*l);
       if (const auto d = line.find("done"); d != line.end() && *d == true) result = wire::result_from(line);
-      if (sink.on_delta && (!delta.thinking.empty() || !delta.content.empty() || !delta.logprobs.empty()))
+      if (sink.on_delta && (!delta.thinking.empty() || !delta.content.empty() || !delta.logprobs.empty() ||
+                            delta.thinking_retracted > 0))
         sink.on_delta(std::move(delta));
       return {};
     };
@@ -237,6 +240,14 @@ class HttpClient : public Client {
     auto reply = object(http::verb::post, "/api/generate", {{"model", model}, {"keep_alive", 0}, {"stream", false}});
     if (!reply.ok()) return std::move(reply).error();
     return {};
+  }
+
+  Result<std::string> control(const std::string& id, const Control& control) override {
+    json body = {{"request_id", id}, {"action", control.action}};
+    if (!control.text.empty()) body["text"] = control.text;
+    if (control.tokens > 0) body["tokens"] = control.tokens;
+    PONDER_TRY(const json reply, object(http::verb::post, "/api/control", body, kControlSeconds));
+    return text_of(reply, "phase");
   }
 
   Result<json> object(http::verb verb, const std::string& target, const json& body, double deadline = 0) {

@@ -61,6 +61,10 @@ class LocalClient : public Client {
 
   Result<void> stop(const std::string& model) override { return runtime_.stop(model); }
 
+  Result<std::string> control(const std::string& id, const Control& control) override {
+    return runtime_.control(id, control);
+  }
+
  private:
   Runtime& runtime_;
 };

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "chat/chat.h"
@@ -40,6 +41,7 @@ class Reply : public engine::Controller {
 
  private:
   void take(std::vector<chat::SplitPiece> pieces);
+  void take_back_to(size_t n);
   void hand_on();
   TokenLogprob describe(const engine::TokenEvent& event) const;
 
@@ -48,6 +50,8 @@ class Reply : public engine::Controller {
   StopMatcher matcher_;
   std::vector<tokenizer::TokenId> tokens_;
   ChatDelta pending_;
+  std::optional<int32_t> base_;  // position of the first token
+  std::string thought_;          // as it was handed on or is pending
   bool finished_ = false;
 };
 

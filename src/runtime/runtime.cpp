@@ -90,6 +90,19 @@ class RuntimeImpl : public Runtime {
     return Error{ErrorCode::not_found, "model '" + model + "' is not loaded"};
   }
 
+  Result<std::string> control(const std::string& id, const Control& control) override {
+    using Action = reason::Command::Action;
+    constexpr std::pair<const char*, Action> kActions[] = {
+        {"answer", Action::answer}, {"more", Action::more}, {"note", Action::note}, {"stop", Action::stop}};
+    for (const auto& [name, action] : kActions) {
+      if (control.action != name) continue;
+      PONDER_TRY(const auto phase, desk_.post(id, {action, control.text, control.tokens}));
+      return std::string(reason::to_string(phase));
+    }
+    return Error{ErrorCode::invalid_argument,
+                 "unknown action \"" + control.action + "\"; known: answer, more, note, stop"};
+  }
+
   store::Store& store() override { return store_; }
 
  private:
@@ -295,8 +308,11 @@ class RuntimeImpl : public Runtime {
     auto result = std::make_shared<ChatResult>();  // shared by the callbacks of one reply
     result->load_seconds = load_seconds;
     PONDER_TRY(Turn turn, make_turn(*r->model, job.request, *result));
+    PONDER_TRY(turn.ticket, desk_.open(job.request.id));
+    result->id = turn.ticket->id();
     const Chain chain = make_chain(turn, job.sink.on_delta);
     const auto reply = chain.reply;
+    const auto thought = chain.thought;
     engine::SequenceRequest sequence = turn.sequence;
     sequence.controllers = chain.controllers;
     const double submitted = job.submitted;
@@ -306,7 +322,7 @@ class RuntimeImpl : public Runtime {
     if (job.sink.on_prefill)
       sequence.sink.on_prefill = [f = job.sink.on_prefill](const engine::PrefillProgress& p) { f(p.done, p.total); };
     auto key = std::make_shared<engine::SequenceId>(0);  // known to the callback once submit returned
-    sequence.sink.on_finish = [this, r, result, reply, submitted, prompt = turn.sequence.prompt, key,
+    sequence.sink.on_finish = [this, r, result, reply, thought, submitted, prompt = turn.sequence.prompt, key,
                                sink = job.sink](const engine::Finished& finished) {
       reply->on_finish(finished.reason);
       result->done_reason = finished.reason;
@@ -316,6 +332,7 @@ class RuntimeImpl : public Runtime {
       result->decode_seconds = finished.stats.decode_seconds;
       result->thinking_tokens = reply->thinking_tokens();
       result->answer_tokens = reply->answer_tokens();
+      result->thinking_done_reason = thought->done_reason();
       result->total_seconds = os::monotonic_seconds() - submitted;
       if (!stopping_) result->memory_bytes = r->model->memory_bytes();
       result->context = prompt;
@@ -345,6 +362,7 @@ class RuntimeImpl : public Runtime {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> queue_;
+  Desk desk_;                      // before what holds its tickets
   std::list<Resident> residents_;  // stable addresses: callbacks point at them
   std::vector<Active> active_;
   bool quit_ = false;

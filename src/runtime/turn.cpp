@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/os/system.h"
+#include "runtime/think.h"
 
 namespace ponder::runtime {
 namespace {
@@ -58,6 +59,44 @@ Result<std::vector<tokenizer::TokenId>> encode_prompt(const OpenModel& open, con
   return prompt;
 }
 
+// What the request says about thinking, for this model and this much room.
+reason::ThoughtSetup thought_of(const OpenModel& open, const ChatRequest& request, const Turn& turn) {
+  const ThinkOptions& think = request.think;
+  reason::ThoughtSetup s;
+  s.tokenizer = open.tokenizer;
+  s.tags = open.thinking;
+  s.starts_inside = turn.reply.starts_inside;
+  s.off = open.thinking && think.is_off() && !request.raw_prompt;
+  s.tokens = think.tokens.value_or(-1);
+  for (const ThinkLevel& level : think_levels())
+    if (think.level == level.name && !think.tokens) s.tokens = level.tokens(open.stored.details.context_length);
+  s.seconds = think.seconds.value_or(-1);
+  s.hard = think.close == ThinkOptions::Close::hard;
+  s.closing = think.closing;
+  s.extend = think.extend;
+  using Loop = ThinkOptions::Loop;
+  // A raw prompt is a completion: what it repeats is its own affair unless the request says otherwise.
+  switch (think.loop.value_or(request.raw_prompt ? Loop::off : Loop::ladder)) {
+    case Loop::ladder:
+      s.loop = reason::LoopPolicy::ladder;
+      break;
+    case Loop::conclude:
+      s.loop = reason::LoopPolicy::conclude;
+      break;
+    case Loop::stop:
+      s.loop = reason::LoopPolicy::stop;
+      break;
+    case Loop::off:
+      s.loop = reason::LoopPolicy::off;
+      break;
+  }
+  s.room = turn.sequence.context_length - int(turn.sequence.prompt.size());
+  if (turn.sequence.max_new_tokens >= 0) s.room = std::min(s.room, turn.sequence.max_new_tokens);
+  s.answer = think.answer.value_or(-1);
+  s.params = turn.sequence.sampling;
+  return s;
+}
+
 }  // namespace
 
 Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, ChatResult& result) {
@@ -93,15 +132,21 @@ Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, Cha
   turn.sequence.end_tokens.assign(ends.begin(), ends.end());
   turn.sequence.top_logprobs = request.logprobs ? request.top_logprobs : -1;
   turn.sequence.client = request.client;
+  turn.thought = thought_of(open, request, turn);
   return turn;
 }
 
-Chain make_chain(const Turn& turn, std::function<void(ChatDelta)> deliver) {
+Chain make_chain(const Turn& turn, std::function<void(ChatDelta)> deliver, uint32_t stream) {
   Reply::Setup setup = turn.reply;
   setup.deliver = std::move(deliver);
   Chain chain;
   chain.reply = std::make_shared<Reply>(std::move(setup));  // shared with the engine
   chain.controllers.push_back(chain.reply);
+  reason::ThoughtSetup thought = turn.thought;
+  thought.stream = stream;
+  if (turn.ticket) thought.steering = turn.ticket->add();
+  chain.thought = std::make_shared<reason::Thought>(std::move(thought));  // shared with the engine
+  chain.controllers.push_back(chain.thought);
   return chain;
 }
 

@@ -79,6 +79,13 @@ struct ChatRequest {
   std::string client;    ///< whose prefix cache; callers of one machine share ""
 };
 
+/// What a person says to a request that runs.
+struct Control {
+  std::string action;  ///< "answer", "more", "note", "stop"
+  std::string text;    ///< of a note
+  int tokens = 0;      ///< of "more"; 0: half of the budget again
+};
+
 /// One token's log-probability, with the text it stands for.
 struct TokenLogprob {
   std::string token;
@@ -95,6 +102,9 @@ struct ChatDelta {
   std::string thinking, content;
   int thinking_retracted = 0;  ///< characters at the end of the thought so far that are taken back (before `thinking`)
   std::vector<TokenLogprob> logprobs;  ///< of the tokens whose text is in this piece, if asked for
+
+  /// Joins the next piece to this one; what it retracts is taken off first.
+  void append(ChatDelta next);
 };
 
 struct ChatResult {

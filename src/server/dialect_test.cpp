@@ -271,5 +271,42 @@ TEST_F(Dialects, ShowAndPullErrors) {
   EXPECT_EQ(post("/api/pull", {{"model", "x"}, {"stream", "yes"}}).status, 400);
 }
 
+TEST_F(Dialects, ControlReachesTheRuntime) {
+  start();
+  auto r = post("/api/control", {{"request_id", "running"}, {"action", "note"}, {"text", "use it"}});
+  EXPECT_EQ(r.status, 200) << r.body;
+  EXPECT_EQ(r.object()["phase"], "thinking");
+  r = post("/v1/chat/completions/control", {{"id", "running"}, {"action", "reasoning_end"}});
+  EXPECT_EQ(r.status, 200) << r.body;
+  EXPECT_EQ(r.object()["success"], true);
+  r = post("/api/control", {{"request_id", "running"}, {"action", "more"}, {"tokens", 64}});
+  const auto controls = runtime_->controls();
+  ASSERT_EQ(controls.size(), 3u);
+  EXPECT_EQ(controls[0].action, "note");
+  EXPECT_EQ(controls[0].text, "use it");
+  EXPECT_EQ(controls[1].action, "answer") << "llama.cpp's word";
+  EXPECT_EQ(controls[2].tokens, 64);
+  EXPECT_EQ(post("/api/control", {{"request_id", "gone"}, {"action", "answer"}}).status, 404);
+  EXPECT_EQ(post("/api/control", {{"action", "answer"}}).status, 400);
+  EXPECT_EQ(post("/api/control", {{"id", "running"}, {"action", "more"}, {"tokens", -1}}).status, 400);
+  r = post("/v1/chat/completions/control", {{"id", "gone"}, {"action", "answer"}});
+  EXPECT_EQ(r.object()["error"]["type"], "not_found_error");
+}
+
+TEST_F(Dialects, RequestsHaveIds) {
+  start();
+  auto r = post("/api/chat", ask("echo", "hello"));
+  const std::string made = r.headers.at("x-request-id");
+  EXPECT_TRUE(made.starts_with("req-"));
+  EXPECT_EQ(r.lines()[0]["request_id"], made);
+  EXPECT_FALSE(r.lines()[1].contains("request_id"));
+  EXPECT_EQ(runtime_->last().id, made);
+  r = post("/v1/chat/completions", with(ask("echo"), {{"request_id", "mine"}}));
+  EXPECT_EQ(r.headers.at("x-request-id"), "mine");
+  EXPECT_EQ(r.object()["id"], "mine");
+  r = post("/api/chat", with(ask("echo"), {{"options", {{"request_id", "inside"}}}}));
+  EXPECT_EQ(r.headers.at("x-request-id"), "inside") << "where a client with fixed fields can put it";
+}
+
 }  // namespace
 }  // namespace ponder::server::testing

@@ -9,6 +9,7 @@
 #include <boost/beast/http/serializer.hpp>
 #include <boost/beast/http/write.hpp>
 
+#include "base/os/system.h"
 #include "base/version.h"
 #include "server/requests.h"
 
@@ -214,6 +215,30 @@ Task<void> send_error(Exchange& exchange, Error error, unsigned status) {
   std::string text = body.dump(-1, ' ', false, json::error_handler_t::replace);
   std::string piece = exchange.openai() ? "data: " + text + "\n\n" : text + "\n";
   if (co_await exchange.send_piece(std::move(piece))) co_await exchange.end_stream();
+}
+
+std::string name_request(Exchange& exchange, runtime::ChatRequest& request, const char* prefix) {
+  if (request.id.empty()) {
+    char made[32];
+    std::snprintf(made, sizeof made, "%016llx", static_cast<unsigned long long>(os::random_u64()));
+    request.id = std::string(prefix) + made;
+  }
+  exchange.headers.emplace_back("X-Request-Id", request.id);
+  return request.id;
+}
+
+Task<void> answer_control(Exchange& exchange, Result<ControlRequest> request) {
+  if (!request.ok()) {
+    co_await send_error(exchange, std::move(request).error());
+    co_return;
+  }
+  auto phase = exchange.runtime().control(request->id, request->control);
+  if (!phase.ok()) {
+    co_await send_error(exchange, std::move(phase).error());
+    co_return;
+  }
+  json reply = {{"success", true}, {"request_id", request->id}, {"action", request->control.action}, {"phase", *phase}};
+  co_await exchange.send_json(200, std::move(reply));
 }
 
 }  // namespace ponder::server

@@ -157,6 +157,13 @@ nlohmann::json openai_error(const Error& error, unsigned status);
 /// the last piece of a stream that has begun.
 Task<void> send_error(Exchange& exchange, Error error, unsigned status = 0);
 
+/// Gives a request an id if its client gave none, and puts it into the reply's X-Request-Id.
+std::string name_request(Exchange& exchange, runtime::ChatRequest& request, const char* prefix);
+
+struct ControlRequest;
+/// Steers the request that is named, and says where it was met.
+Task<void> answer_control(Exchange& exchange, Result<ControlRequest> request);
+
 /// Host and Origin: nullptr if the request may come in, else why not. Fills the exchange's CORS headers.
 /// Source of the threats: DNS rebinding (CVE-2024-28224) and cross-site requests to loopback servers.
 const char* refuse(Exchange& exchange, const std::vector<std::string>& origins);

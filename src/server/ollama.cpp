@@ -28,6 +28,7 @@ struct Dialect {
       j["response"] = delta.content;
       if (!delta.thinking.empty()) j["thinking"] = delta.thinking;
     }
+    if (delta.thinking_retracted > 0) (chat ? j["message"] : j)["thinking_retracted"] = delta.thinking_retracted;
     if (!delta.logprobs.empty()) j["logprobs"] = wire::logprobs(delta.logprobs);
     return j;
   }
@@ -40,16 +41,10 @@ struct Dialect {
   }
 };
 
-void append(runtime::ChatDelta& all, runtime::ChatDelta&& delta) {
-  all.thinking += delta.thinking;
-  all.content += delta.content;
-  all.logprobs.insert(all.logprobs.end(), std::make_move_iterator(delta.logprobs.begin()),
-                      std::make_move_iterator(delta.logprobs.end()));
-}
-
 Task<void> run(Exchange& exchange, Dialect dialect, OllamaRequest request) {
   const std::string model = request.chat.model;
   const bool stream = request.stream;
+  const std::string id = name_request(exchange, request.chat, "req-");
   const auto chat = RunningChat::start(exchange, std::move(request.chat));
   runtime::ChatDelta all;
   for (;;) {
@@ -64,7 +59,7 @@ Task<void> run(Exchange& exchange, Dialect dialect, OllamaRequest request) {
       break;
     }
     if (event.kind == ChatEvent::Kind::delta && !stream) {
-      append(all, std::move(event.delta));
+      all.append(std::move(event.delta));
       continue;
     }
     if (event.kind == ChatEvent::Kind::done) {
@@ -81,8 +76,11 @@ Task<void> run(Exchange& exchange, Dialect dialect, OllamaRequest request) {
       break;
     }
     // A delta of a stream. The stream begins with it, so that an error before the first byte has its own status.
-    if (!exchange.streaming() && !co_await exchange.begin_stream("application/x-ndjson")) break;
-    std::string text = line(dialect.object(model, event.delta));
+    const bool first = !exchange.streaming();
+    if (first && !co_await exchange.begin_stream("application/x-ndjson")) break;
+    json object = dialect.object(model, event.delta);
+    if (first) object["request_id"] = id;
+    std::string text = line(object);
     if (!co_await exchange.send_piece(std::move(text))) break;
   }
   chat->release();
@@ -151,6 +149,12 @@ Task<void> api_show(Exchange& exchange) {
   }
   json reply = wire::show(*shown);
   co_await exchange.send_json(200, std::move(reply));
+}
+
+Task<void> api_control(Exchange& exchange) {
+  auto body = exchange.json_body();
+  auto request = body.ok() ? read_control(*body) : Result<ControlRequest>(body.error());
+  co_await answer_control(exchange, std::move(request));
 }
 
 // A line of a pull, or its end.
@@ -258,6 +262,7 @@ std::vector<Route> ollama_routes() {
           {verb::get, "/api/tags", api_tags},
           {verb::get, "/api/ps", api_ps},
           {verb::post, "/api/show", api_show},
+          {verb::post, "/api/control", api_control},
           {verb::post, "/api/pull", api_pull},
           {verb::delete_, "/api/delete", api_delete},
           {verb::get, "/api/version", api_version}};

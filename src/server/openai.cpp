@@ -3,7 +3,6 @@
 // "reasoning_content" (DeepSeek's and llama.cpp's).
 #include <ctime>
 
-#include "base/os/system.h"
 #include "runtime/wire.h"
 #include "server/http.h"
 #include "server/requests.h"
@@ -40,6 +39,7 @@ void put_text(json& message, const runtime::ChatDelta& delta) {
     message["reasoning"] = delta.thinking;
     message["reasoning_content"] = delta.thinking;
   }
+  if (delta.thinking_retracted > 0) message["thinking_retracted"] = delta.thinking_retracted;
 }
 
 struct Completion {
@@ -102,12 +102,7 @@ Task<void> chat_completions(Exchange& exchange) {
     co_await send_error(exchange, std::move(request).error());
     co_return;
   }
-  std::string& id = request->chat.id;
-  if (id.empty()) {
-    char made[32];
-    std::snprintf(made, sizeof made, "chatcmpl-%016llx", static_cast<unsigned long long>(os::random_u64()));
-    id = made;
-  }
+  const std::string id = name_request(exchange, request->chat, "chatcmpl-");
   const Completion completion{id, request->chat.model, int64_t(std::time(nullptr))};
   const bool stream = request->stream, include_usage = request->include_usage;
   const auto chat = RunningChat::start(exchange, std::move(request->chat));
@@ -125,9 +120,7 @@ Task<void> chat_completions(Exchange& exchange) {
     }
     const bool done = e.kind == ChatEvent::Kind::done;
     if (!stream && !done) {
-      all.thinking += e.delta.thinking;
-      all.content += e.delta.content;
-      all.logprobs.insert(all.logprobs.end(), e.delta.logprobs.begin(), e.delta.logprobs.end());
+      all.append(std::move(e.delta));
       continue;
     }
     if (!stream) {
@@ -154,6 +147,13 @@ Task<void> chat_completions(Exchange& exchange) {
     break;
   }
   chat->release();
+}
+
+// llama.cpp's route, with all of our actions.
+Task<void> completion_control(Exchange& exchange) {
+  auto body = exchange.json_body();
+  auto request = body.ok() ? read_control(*body) : Result<ControlRequest>(body.error());
+  co_await answer_control(exchange, std::move(request));
 }
 
 json model_object(const store::ModelInfo& m) {
@@ -192,6 +192,7 @@ Task<void> one_model(Exchange& exchange) {
 std::vector<Route> openai_routes() {
   using http::verb;
   return {{verb::post, "/v1/chat/completions", chat_completions},
+          {verb::post, "/v1/chat/completions/control", completion_control},
           {verb::get, "/v1/models", models},
           {verb::get, "/v1/models/*", one_model}};
 }

@@ -210,4 +210,19 @@ Result<CompletionRequest> read_chat_completion(const json& body) {
   return r;
 }
 
+Result<ControlRequest> read_control(const json& body) {
+  ControlRequest r;
+  PONDER_TRY(r.id, string_field(body, "request_id"));
+  if (r.id.empty()) {
+    PONDER_TRY(r.id, string_field(body, "id"));
+  }
+  if (r.id.empty())
+    return Error{ErrorCode::invalid_argument, "\"request_id\" is missing: the id of the request to steer"};
+  PONDER_TRY(r.control.action, string_field(body, "action"));
+  if (r.control.action == "reasoning_end") r.control.action = "answer";
+  PONDER_TRY(r.control.text, string_field(body, "text"));
+  PONDER_TRY(r.control.tokens, int_field(body, "tokens", 0, 0, std::numeric_limits<int>::max()));
+  return r;
+}
+
 }  // namespace ponder::server

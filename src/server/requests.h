@@ -32,4 +32,12 @@ struct CompletionRequest {
 };
 Result<CompletionRequest> read_chat_completion(const nlohmann::ordered_json& body);  ///< POST /v1/chat/completions
 
+/// POST /api/control and llama.cpp's POST /v1/chat/completions/control: {"request_id" or "id", "action", "text", "tokens"}.
+/// llama.cpp's action "reasoning_end" is "answer".
+struct ControlRequest {
+  std::string id;
+  runtime::Control control;
+};
+Result<ControlRequest> read_control(const nlohmann::ordered_json& body);
+
 }  // namespace ponder::server

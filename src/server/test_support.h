@@ -83,8 +83,18 @@ class FakeRuntime : public runtime::Runtime {
   Result<void> stop(const std::string& model) override {
     return Error{ErrorCode::not_found, "model '" + model + "' is not loaded"};
   }
+  Result<std::string> control(const std::string& id, const runtime::Control& control) override {
+    if (id != "running") return Error{ErrorCode::not_found, "no request with the id \"" + id + "\" is running"};
+    std::lock_guard lock(mutex_);
+    controls_.push_back(control);
+    return std::string("thinking");
+  }
   store::Store& store() override { return store_; }
 
+  std::vector<runtime::Control> controls() {
+    std::lock_guard lock(mutex_);
+    return controls_;
+  }
   runtime::ChatRequest last() {
     std::lock_guard lock(mutex_);
     return last_;
@@ -188,6 +198,7 @@ class FakeRuntime : public runtime::Runtime {
   std::mutex mutex_;
   std::vector<std::thread> threads_;
   runtime::ChatRequest last_;
+  std::vector<runtime::Control> controls_;
   Clock::time_point cancelled_at_;
   std::atomic<int> active_{0};
   std::atomic<bool> quit_{false};
