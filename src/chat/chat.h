@@ -136,13 +136,15 @@ class ThinkingSplitter {
 /// and white space).
 bool ends_inside_thought(const std::vector<tokenizer::Segment>& prompt, const ThinkingTags& tags);
 
-/// What stands in place of a thought when the model shall not think: "<think>\n\n</think>\n\n".
-std::string empty_thought(const ThinkingTags& tags);
+/// What stands in place of a thought when the model shall not think: "<think>\n\n</think>\n\n", or with a sentence
+/// "<think>\nSENTENCE\n</think>\n\n" (Ma et al. 2025, arXiv 2504.09858, "NoThinking").
+std::string empty_thought(const ThinkingTags& tags, std::string_view sentence = {});
 /// The prompt with that written in advance, exactly once: after an opening tag that the template
 /// wrote (R1:
 /// "<｜Assistant｜><think>\n"), at the end where it wrote none (Qwen3), not at all where it closed
 /// the thought itself. For thinking on there is no counterpart: a template that does not open the
 /// thought leaves that to its model.
-std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt, const ThinkingTags& tags);
+std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt, const ThinkingTags& tags,
+                                              std::string_view sentence = {});
 
 }  // namespace ponder::chat

@@ -66,6 +66,19 @@ TEST(RealModels, R1UserTextStaysText) {
   EXPECT_FALSE(ends_inside_thought(closed, *tags));
   const auto closed_ids = vocabulary->encode(closed);
   EXPECT_EQ(std::count(closed_ids.begin(), closed_ids.end(), tags->close[0]), 1);
+  // Off, on the token ids: nothing but a finished thought stands at the end, in both forms.
+  for (const std::string sentence : {"", "Okay, I think I have finished thinking."}) {
+    std::vector<tokenizer::TokenId> tail = {tags->open[0]};
+    const auto add = [&](const std::string& text) {
+      for (const auto id : vocabulary->encode(text, false)) tail.push_back(id);
+    };
+    add("\n" + sentence + "\n");
+    tail.push_back(tags->close[0]);
+    add("\n\n");
+    const auto ids = vocabulary->encode(close_thought(*opened, *tags, sentence));
+    ASSERT_GT(ids.size(), tail.size());
+    EXPECT_TRUE(std::equal(tail.begin(), tail.end(), ids.end() - std::ptrdiff_t(tail.size()))) << sentence;
+  }
 }
 
 TEST(RealModels, OthersDoNotThink) {

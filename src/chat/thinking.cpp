@@ -92,15 +92,18 @@ bool ends_inside_thought(const std::vector<tokenizer::Segment>& prompt, const Th
   return ends_with_mark(prompt, tags.open_text);
 }
 
-std::string empty_thought(const ThinkingTags& tags) { return tags.open_text + "\n\n" + tags.close_text + "\n\n"; }
+std::string empty_thought(const ThinkingTags& tags, std::string_view sentence) {
+  return tags.open_text + "\n" + std::string(sentence) + "\n" + tags.close_text + "\n\n";
+}
 
-std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt, const ThinkingTags& tags) {
+std::vector<tokenizer::Segment> close_thought(std::vector<tokenizer::Segment> prompt, const ThinkingTags& tags,
+                                              std::string_view sentence) {
   if (ends_with_mark(prompt, tags.close_text)) return prompt;  // the template did it
   if (ends_with_mark(prompt, tags.open_text)) {
     drop_white_end(prompt);
-    append_template(prompt, std::string_view(empty_thought(tags)).substr(tags.open_text.size()));
+    append_template(prompt, empty_thought(tags, sentence).substr(tags.open_text.size()));
   } else {
-    append_template(prompt, empty_thought(tags));
+    append_template(prompt, empty_thought(tags, sentence));
   }
   return prompt;
 }

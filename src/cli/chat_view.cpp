@@ -1,6 +1,7 @@
 #include "cli/chat_view.h"
 
 #include <cstdio>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -17,6 +18,17 @@ std::string safe(const std::string& text) {
   for (const char c : text)
     if (uint8_t(c) >= 0x20 || c == '\n' || c == '\t') out += c;
   return out;
+}
+
+// What ended the thought, where it was not the model.
+std::string thought_note(const runtime::ChatResult& r) {
+  const std::string& why = r.thinking_done_reason;
+  return why == "budget" ? ", ended by its budget"
+         : why == "time" ? ", ended by its time"
+         : why == "user" ? ", ended by you"
+         : why == "loop" ? ", ended because it repeated itself"
+         : why == "off"  ? ", switched off"
+                         : "";
 }
 
 double per_second(int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0; }
@@ -37,11 +49,35 @@ runtime::ChatSink ChatView::sink() {
 void ChatView::show(const runtime::ChatDelta& delta) {
   load_bar_.clear();
   prefill_bar_.clear();
-  thinking_ += delta.thinking;
-  content_ += delta.content;
+  runtime::ChatDelta all;
+  all.thinking = std::move(thinking_);
+  all.content = std::move(content_);
+  all.append(delta);
+  thinking_ = std::move(all.thinking);
+  content_ = std::move(all.content);
+  std::lock_guard lock(mutex_);
+  if (held_) {
+    kept_.append(delta);
+  } else {
+    print(delta);
+  }
+}
+
+void ChatView::hold(bool held) {
+  std::lock_guard lock(mutex_);
+  held_ = held;
+  if (!held) print(std::exchange(kept_, {}));
+}
+
+void ChatView::print(const runtime::ChatDelta& delta) {
+  if (delta.thinking_retracted > 0 && in_thought_) {
+    fmt::print("{}[it repeated itself: {} characters taken back]\n", line_open_ ? "\n" : "", delta.thinking_retracted);
+    line_open_ = false;
+  }
   if (!delta.thinking.empty() && !hide_thinking_) {
     if (!in_thought_) {
-      fmt::print("{}Thinking...\n", stdout_is_terminal() ? kDim : "");
+      fmt::print("{}Thinking...{}\n", stdout_is_terminal() ? kDim : "",
+                 keys_ ? "  (a: answer now, m: think more, n: add a note, Esc: stop)" : "");
       in_thought_ = true;
     }
     fmt::print("{}", safe(delta.thinking));
@@ -62,6 +98,7 @@ void ChatView::close_thought() {
 }
 
 void ChatView::finish() {
+  hold(false);
   load_bar_.clear();
   prefill_bar_.clear();
   close_thought();
@@ -99,7 +136,7 @@ std::string verbose_table(const runtime::ChatResult& r, double read) {
   row("prompt eval rate",
       fmt::format("{:.2f} tokens/s", per_second(r.prompt_tokens - r.cached_tokens, r.prompt_seconds)));
   row("eval count", fmt::format("{} token(s)", r.output_tokens));
-  row("  thinking", fmt::format("{} token(s)", r.thinking_tokens));
+  row("  thinking", fmt::format("{} token(s){}", r.thinking_tokens, thought_note(r)));
   row("  answer", fmt::format("{} token(s)", r.answer_tokens));
   row("eval duration", human_duration(r.decode_seconds));
   row("eval rate", fmt::format("{:.2f} tokens/s", rate));
@@ -115,6 +152,7 @@ std::string verbose_table(const runtime::ChatResult& r, double read) {
 }
 
 std::string ending_note(const runtime::ChatResult& r) {
+  if (r.done_reason == "loop") return "stopped: the model kept repeating itself";
   if (r.done_reason == "length") return "stopped: num_predict was reached";
   if (r.done_reason == "context")
     return fmt::format("stopped: the context of {} tokens is full; raise --num-ctx or begin a new conversation",

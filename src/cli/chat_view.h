@@ -1,6 +1,7 @@
 // Shows one reply as it comes: the thought dim and between its two lines, then the answer, then the figures.
 #pragma once
 
+#include <mutex>
 #include <string>
 
 #include "cli/terminal.h"
@@ -15,17 +16,25 @@ class ChatView {
   runtime::ChatSink sink();  ///< callbacks into this object, which must outlive the call
   /// Closes open styles and lines.
   void finish();
+  /// Says with the first thought which keys do something.
+  void announce_keys() { keys_ = true; }
+  /// Keeps what comes off the screen, until it is let go.
+  void hold(bool held);
 
   const std::string& thinking() const { return thinking_; }
   const std::string& content() const { return content_; }
 
  private:
   void show(const runtime::ChatDelta& delta);
+  void print(const runtime::ChatDelta& delta);
   void close_thought();
 
   const bool hide_thinking_;
   ProgressBar load_bar_{"loading"}, prefill_bar_{"reading the prompt"};
   std::string thinking_, content_;
+  std::mutex mutex_;  // pieces come from one thread, hold() from another
+  bool held_ = false, keys_ = false;
+  runtime::ChatDelta kept_;
   bool in_thought_ = false;
   bool line_open_ = false;
 };

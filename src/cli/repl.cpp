@@ -9,6 +9,7 @@
 
 #include "base/os/system.h"
 #include "cli/chat_view.h"
+#include "cli/keys.h"
 #include "cli/terminal.h"
 #include "runtime/think.h"
 
@@ -25,7 +26,7 @@ constexpr const char* kHelp =
     "/clear                      forget the conversation (the system message stays)\n"
     "/bye                        leave (also Ctrl-D)\n"
     "\"\"\"                         begins and ends a message of several lines\n"
-    "Ctrl-C stops an answer.\n";
+    "Ctrl-C stops an answer. While it thinks: a answers now, m thinks more, n adds a note, Esc stops.\n";
 
 // One line without its newline; nullopt at the end of input. An interrupted read gives an empty line.
 std::optional<std::string> read_line(const char* prompt) {
@@ -105,7 +106,11 @@ class Repl {
     user.content = std::move(text);
     request_.messages.push_back(std::move(user));
     ChatView view(options_.hide_thinking);
-    auto result = client_.chat(request_, view.sink(), &os::interrupt_flag());
+    auto result = [&] {
+      request_.id = fresh_request_id();
+      const Keys keys(client_, request_.id, view);
+      return client_.chat(request_, view.sink(), &os::interrupt_flag());
+    }();
     view.finish();
     if (!result.ok() || result->done_reason == "cancelled") {
       request_.messages.pop_back();  // as if it had not been asked

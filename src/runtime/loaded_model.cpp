@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/os/memory.h"
 #include "base/os/system.h"
+#include "reason/language.h"
 #include "runtime/defaults.h"
 #include "runtime/direct.h"
 #include "runtime/think.h"
@@ -114,7 +115,13 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
   input.eos_token = text_of(tokenizer->eos());
   PONDER_TRY(auto segments, chat_template->render(input));
   // Some models take no switch: the empty thought is written for them, and the proof is in the token ids.
-  if (request.think.is_off() && thinking) segments = chat::close_thought(std::move(segments), *thinking);
+  if (request.think.is_off() && thinking) {
+    // Which form: docs/thinking.md has the measurement.
+    const bool sentence = request.think.off_form == "sentence" && !request.messages.empty();
+    const std::string asked = sentence ? request.messages.back().content : std::string();
+    segments = chat::close_thought(std::move(segments), *thinking,
+                                   sentence ? reason::phrases(reason::language_of(asked)).skipped : "");
+  }
   // DeepSeek asks to begin every reply of R1 with an open thought; some published templates leave that out.
   if (!request.think.is_off() && thinking && opens_thought && !chat::ends_inside_thought(segments, *thinking))
     segments.push_back({thinking->open_text + "\n", true});

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/utf8.h"
+#include "runtime/think.h"
 
 namespace ponder::runtime {
 namespace {
@@ -82,7 +83,12 @@ Result<ShowResult> describe_model(const OpenModel& model, bool verbose) {
     if (auto l = model.file->get_string("general.license")) show.license = utf8::sanitize(*l);
   show.capabilities = {"completion"};
   if (model.chat_template && model.chat_template->supports_tools()) show.capabilities.push_back("tools");
-  if (model.thinking) show.capabilities.push_back("thinking");
+  if (model.thinking) {
+    show.capabilities.push_back("thinking");
+    show.thinking_levels.emplace_back("off", 0);
+    for (const ThinkLevel& level : think_levels())
+      show.thinking_levels.emplace_back(level.name, level.tokens(model.stored.details.context_length));
+  }
   show.notes = model.notes;
 
   json info = json::object();

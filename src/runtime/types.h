@@ -155,8 +155,9 @@ struct ShowResult {
   std::string modelfile, parameters, template_text, system, license;
   std::string template_source;  ///< "file", "built-in chatml", ...
   std::vector<std::string> capabilities;
-  std::string model_info_json;     ///< object: GGUF metadata; long arrays only with `verbose`
-  std::string tensors_json;        ///< array of {name, type, shape}, with `verbose`
+  std::vector<std::pair<std::string, int>> thinking_levels;  ///< tokens of thought by level; -1: no limit
+  std::string model_info_json;                               ///< object: GGUF metadata; long arrays only with `verbose`
+  std::string tensors_json;                                  ///< array of {name, type, shape}, with `verbose`
   std::vector<std::string> notes;  ///< for the person: what the model is distilled from, defaults used, ...
 };
 

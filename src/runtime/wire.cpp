@@ -260,6 +260,8 @@ json show(const ShowResult& s) {
   j["digest"] = s.info.digest;
   j["template_source"] = s.template_source;
   j["notes"] = s.notes;
+  for (const auto& [level, tokens] : s.thinking_levels)
+    j["thinking_levels"].push_back({{"level", level}, {"tokens", tokens}});
   return j;
 }
 
@@ -274,6 +276,9 @@ Result<ShowResult> show_from(const json& j, const std::string& model) {
   s.template_source = get<std::string>(j, "template_source", "");
   s.capabilities = strings_from(j, "capabilities");
   s.notes = strings_from(j, "notes");
+  if (const auto it = j.find("thinking_levels"); it != j.end() && it->is_array())
+    for (const auto& l : *it)
+      if (l.is_object()) s.thinking_levels.emplace_back(get<std::string>(l, "level", ""), get(l, "tokens", -1));
   if (const auto it = j.find("details"); it != j.end()) s.info.details = details_from(*it);
   s.info.size = get<uint64_t>(j, "size", 0);
   s.info.digest = get<std::string>(j, "digest", "");

@@ -3,11 +3,15 @@
 import json
 import math
 import os
+import pty
 import re
+import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import termios
 import time
 import unittest
 import urllib.request
@@ -107,7 +111,7 @@ class Run(Case):
             (("run", MODEL, "--temperature", "hot", QUESTION), ("temperature", "hot")),
             (("run", MODEL, "--temperature", "-1", QUESTION), ("temperature", "must be between 0")),
             (("run", MODEL, "--top-k", "1.5", QUESTION), ("top_k", "whole number, not 1.5")),
-            (("run", MODEL, "--think=high", QUESTION), ("--think", "high")),
+            (("run", MODEL, "--think=hot", QUESTION), ("think", "hot")),
             (("run", MODEL, "--backend", "tpu", QUESTION), ("--backend", "reference")),
             (("run", MODEL, "--threads", "0", QUESTION), "--threads"),
             (("run", MODEL, "--keepalive", "soon", QUESTION), "keep_alive"),
@@ -154,6 +158,69 @@ class Run(Case):
     def test_speed_line(self):
         line = self.fails_not("run", MODEL, "--speed", QUESTION).stderr.strip()
         self.assertRegex(line, r"thought \d+, answered \d+ tokens · first token after \S+ · [\d.]+ tokens/s")
+
+
+class Keys(Case):
+    """A terminal of its own (pty), and keys pressed while the model thinks."""
+
+    LONG = '{"extend": 8, "loop": "off"}'   # its own end is answered with "Wait" eight times
+
+    def talk(self, keys, think=LONG, question="What is 48213 × 7368?"):
+        """Presses `keys` one after the other once it thinks; returns what stood on the screen and the exit code."""
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.chdir(program.home.name)
+            os.execve(program.binary, [program.binary, "run", "--verbose", "--think=" + think, MODEL, question], program.env)
+        screen, pressed, deadline = b"", 0, time.time() + 120
+        while time.time() < deadline:
+            ready, _, _ = select.select([fd], [], [], 0.1)
+            if ready:
+                try:
+                    piece = os.read(fd, 4096)
+                except OSError:   # the other end is closed
+                    piece = b""
+                if not piece:
+                    break
+                screen += piece
+            if pressed < len(keys) and b"Thinking..." in screen and len(screen) > screen.index(b"Thinking...") + 100 * (1 + pressed):
+                os.write(fd, keys[pressed].encode())
+                pressed += 1
+        os.close(fd)
+        _, status = os.waitpid(pid, 0)
+        text = re.sub("\x1b\\[[0-9;]*[A-Za-z]", "", screen.decode(errors="replace")).replace("\r", "")
+        return text, os.waitstatus_to_exitcode(status)
+
+    def test_answer_now(self):
+        screen, code = self.talk("a")
+        self.assertEqual(code, 0, screen)
+        self.assertIn("a: answer now", screen)
+        self.assertIn("I should stop thinking now and answer.", screen)
+        self.assertIn("ended by you", screen)
+        self.assertIn("boxed", screen)
+
+    def test_note(self):
+        screen, code = self.talk(["n", "use the digits\n"])
+        self.assertEqual(code, 0, screen)
+        self.assertIn("note> use the digits", screen)
+        self.assertIn("The user adds: use the digits", screen)
+
+    def test_more(self):
+        screen, code = self.talk("m", think='{"tokens": 120, "close": "hard"}')
+        self.assertEqual(code, 0, screen)
+        thought = int(re.search(r"thinking: +(\d+)", screen).group(1))
+        self.assertGreater(thought, 140, screen)   # 180 and the closing
+
+    def test_escape(self):
+        screen, code = self.talk("\x1b")
+        self.assertEqual(code, 130, screen)
+        self.assertIn("cancelled", screen)
+
+    def test_the_terminal_is_put_back(self):
+        a, b = pty.openpty()
+        before = termios.tcgetattr(b)
+        subprocess.run([program.binary, "run", MODEL, QUESTION], stdin=b, stdout=b, stderr=b, env=program.env, timeout=120)
+        self.assertEqual(termios.tcgetattr(b), before)
+        os.close(a), os.close(b)
 
 
 class Store(Case):

@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh python|node TOOLS BINARY: the tests of one language with the clients that tools/test-tools put into TOOLS.
+# run.sh python|thinking|node TOOLS BINARY: the tests of one language with the clients that tools/test-tools put into TOOLS.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 language=$1 tools=$2 binary=$3
@@ -12,9 +12,13 @@ python)
   [ -x "$tools/python/bin/python" ] || missing "$tools/python"
   exec "$tools/python/bin/python" "$here/python_test.py" "$binary"
   ;;
+thinking)
+  [ -x "$tools/python/bin/python" ] || missing "$tools/python"
+  exec "$tools/python/bin/python" "$here/thinking_test.py" "$binary"
+  ;;
 node)
   [ -d "$tools/node/node_modules/ollama" ] && [ -d "$tools/node/node_modules/openai" ] || missing "$tools/node/node_modules"
   exec "$tools/python/bin/python" "$here/with_server.py" "$binary" node "$here/node_test.mjs" "$tools/node"
   ;;
-*) echo "usage: $0 python|node TOOLS BINARY" >&2 && exit 2 ;;
+*) echo "usage: $0 python|thinking|node TOOLS BINARY" >&2 && exit 2 ;;
 esac

@@ -1,4 +1,4 @@
-// Any bytes as the body of a request, for each route that generates text; and as one line of a reply for the client over
+// Any bytes as the body of a request, for each route that generates text and the one that steers; and as one line of a reply for the client over
 // HTTP. The first byte chooses.
 
 // links: server runtime chat base
@@ -54,6 +54,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     check(body.error(), 0);
     return 0;
   }
+  if (const auto control = ponder::server::read_control(*body); !control.ok()) check(control.error(), size);
   switch (data[0] % 4) {
     case 0: {
       const auto r = ponder::server::read_chat(*body);

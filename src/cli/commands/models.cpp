@@ -149,6 +149,9 @@ Result<void> show(Context& context, const ShowFlags& flags) {
                           {"template", s.template_source}});
   fmt::print("  Capabilities\n");
   for (const auto& c : s.capabilities) fmt::print("    {}\n", c);
+  if (!s.thinking_levels.empty()) fmt::print("\n  Thinking levels (tokens of thought)\n");
+  for (const auto& [level, tokens] : s.thinking_levels)
+    fmt::print("    {:<10}{}\n", level, tokens < 0 ? "no limit but the context" : std::to_string(tokens));
   fmt::print("\n  Parameters\n");
   for (size_t at = 0; at < s.parameters.size();) {
     const size_t end = s.parameters.find('\n', at);

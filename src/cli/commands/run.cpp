@@ -8,6 +8,7 @@
 #include "base/os/system.h"
 #include "cli/chat_view.h"
 #include "cli/context.h"
+#include "cli/keys.h"
 #include "cli/repl.h"
 #include "cli/terminal.h"
 #include "runtime/think.h"
@@ -67,7 +68,11 @@ Result<void> run(Context& context, RunFlags& flags) {
   user.content = std::move(prompt);
   request.messages.push_back(std::move(user));
   ChatView view(flags.hide_thinking);
-  auto result = client->chat(request, view.sink(), &os::interrupt_flag());
+  auto result = [&] {
+    request.id = fresh_request_id();
+    const Keys keys(*client, request.id, view);
+    return client->chat(request, view.sink(), &os::interrupt_flag());
+  }();
   view.finish();
   if (!result.ok()) return std::move(result).error();
   print_figures(*result, flags.verbose, flags.speed);
