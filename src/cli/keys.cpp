@@ -8,8 +8,8 @@
 namespace ponder::cli {
 namespace {
 
-constexpr double kPoll = 0.05;       // seconds
-constexpr double kSequence = 0.02;   // Esc is a key of its own when nothing follows it so soon
+constexpr double kPoll = 0.05;      // seconds
+constexpr double kSequence = 0.02;  // Esc is a key of its own when nothing follows it so soon
 constexpr char kEscape = 27;
 
 // Takes off the last whole character.
@@ -45,10 +45,17 @@ void Keys::listen() {
 
 void Keys::press(char key) {
   switch (key) {
-    case 'a': case 'A': return send("answer");
-    case 'm': case 'M': return send("more");
-    case 'n': case 'N': return write_note();
-    default: return;
+    case 'a':
+    case 'A':
+      return send("answer");
+    case 'm':
+    case 'M':
+      return send("more");
+    case 'n':
+    case 'N':
+      return write_note();
+    default:
+      return;
   }
 }
 
