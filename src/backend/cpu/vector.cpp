@@ -14,6 +14,7 @@ const VectorKernels& vector_kernels(isa::Level level) {
     case isa::Level::avx512:
       return kVectorKernels_avx512;
     case isa::Level::avx2:
+    case isa::Level::avx2_vnni:
       return kVectorKernels_avx2;
 #endif
     default:

@@ -14,11 +14,15 @@ std::vector<Level> detect() {
   std::vector<Level> levels{Level::scalar};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2) levels.push_back(Level::avx2);
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni"))
-    levels.push_back(Level::avx512);
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return levels;
+  levels.push_back(Level::avx2);
+  const bool avx512_vnni = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                           __builtin_cpu_supports("avx512vnni");
+  if (__builtin_cpu_supports("avxvnni") || avx512_vnni) levels.push_back(Level::avx2_vnni);
+  if (avx512_vnni) levels.push_back(Level::avx512);
+#elif defined(__aarch64__)
+  if (os::has_dot_product()) levels.push_back(Level::neon);
 #endif
   return levels;
 }
@@ -31,14 +35,18 @@ const char* to_string(Level level) {
       return "scalar";
     case Level::avx2:
       return "avx2";
+    case Level::avx2_vnni:
+      return "avx2_vnni";
     case Level::avx512:
       return "avx512";
+    case Level::neon:
+      return "neon";
   }
   return "?";
 }
 
 std::optional<Level> parse_level(std::string_view name) {
-  for (Level level : {Level::scalar, Level::avx2, Level::avx512})
+  for (Level level : {Level::scalar, Level::avx2, Level::avx2_vnni, Level::avx512, Level::neon})
     if (name == to_string(level)) return level;
   return std::nullopt;
 }

@@ -12,7 +12,8 @@
 
 namespace ponder::backend::cpu::isa {
 
-/// "scalar", "avx2" (AVX2, FMA, F16C), "avx512" (F, BW, VL, DQ, VNNI).
+/// "scalar", "avx2" (AVX2, FMA, F16C), "avx2_vnni" (and AVX-VNNI, or the 256-bit VNNI of AVX-512), "avx512" (F, BW, VL, DQ,
+/// VNNI), "neon" (ARMv8.2 with dot products).
 const char* to_string(Level level);
 std::optional<Level> parse_level(std::string_view name);
 

@@ -4,6 +4,6 @@
 
 namespace ponder::backend::cpu::isa {
 
-enum class Level { scalar, avx2, avx512 };
+enum class Level { scalar, avx2, avx2_vnni, avx512, neon };
 
 }  // namespace ponder::backend::cpu::isa

@@ -37,7 +37,7 @@ struct LinearKernels {
 
 extern const LinearKernels kLinearScalar;
 #if defined(__x86_64__)
-extern const LinearKernels kLinearAvx2, kLinearAvx512;
+extern const LinearKernels kLinearAvx2, kLinearAvx2Vnni, kLinearEvexVnni, kLinearAvx512;
 #endif
 
 const LinearKernels& linear_kernels(Level level);
