@@ -2,7 +2,7 @@
 // before a device sees it, with the row and the reason; past this point backends rely on it.
 #include "backend/backend.h"
 
-#include <unordered_set>
+#include <algorithm>
 
 #include "base/os/memory.h"
 
@@ -42,13 +42,16 @@ const char* to_string(KvFormat format) {
       return "f16";
     case KvFormat::f32:
       return "f32";
+    case KvFormat::q8:
+      return "q8";
   }
   return "unknown";
 }
 
 std::optional<KvFormat> parse_kv_format(std::string_view name) {
-  for (KvFormat f : {KvFormat::f16, KvFormat::f32})
+  for (KvFormat f : {KvFormat::f16, KvFormat::f32, KvFormat::q8})
     if (name == to_string(f)) return f;
+  if (name == "q8_0") return KvFormat::q8;
   return std::nullopt;
 }
 
@@ -60,7 +63,6 @@ Result<void> validate(const Batch& batch, const model::ModelSpec& spec, const Pl
   if (rows.size() > size_t(options.max_batch_rows))
     return bad(std::to_string(rows.size()) + " rows, but this plan takes at most " +
                std::to_string(options.max_batch_rows));
-  std::unordered_set<const SequenceState*> seen;
   int outputs = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     const Row& r = rows[i];
@@ -68,7 +70,9 @@ Result<void> validate(const Batch& batch, const model::ModelSpec& spec, const Pl
     if (r.token < 0 || r.token >= spec.vocab_size)
       return bad(row_name(i, r) + ": token ids of this model go from 0 to " + std::to_string(spec.vocab_size - 1));
     const bool first = i == 0 || rows[i - 1].sequence != r.sequence;
-    if (first && !seen.insert(r.sequence).second)
+    // No set: this runs in every step, over a few rows, and must not allocate.
+    const auto is_same = [&](const Row& earlier) { return earlier.sequence == r.sequence; };
+    if (first && std::any_of(rows.begin(), rows.begin() + std::ptrdiff_t(i), is_same))
       return bad(row_name(i, r) + ": rows of a sequence must be consecutive");
     const int expected = first ? r.sequence->length() : rows[i - 1].position + 1;
     if (r.position != expected) return bad(row_name(i, r) + ": expected position " + std::to_string(expected));

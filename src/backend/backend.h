@@ -27,15 +27,17 @@ enum class Precision : uint8_t { standard, fast, exact };
 const char* to_string(Precision precision);
 std::optional<Precision> parse_precision(std::string_view name);
 
-enum class KvFormat : uint8_t { f16, f32 };
+/// How K and V are kept. q8: int8 with a scale per 32 numbers, keys without their bias (docs/numerics.md).
+enum class KvFormat : uint8_t { f16, f32, q8 };
 const char* to_string(KvFormat format);
-std::optional<KvFormat> parse_kv_format(std::string_view name);
+std::optional<KvFormat> parse_kv_format(std::string_view name);  ///< "q8_0" is q8, as Ollama says
 
 struct PlanOptions {
   int threads = 0;  ///< 0: physical cores
   Precision precision = Precision::standard;
   KvFormat kv_format = KvFormat::f16;
   int64_t kv_tokens = 4096;  ///< capacity of the page pool, all sequences together; pages are taken as used
+  bool repack = true;        ///< copy weights into the layout of the kernels; false: repack as they are used, each time
   int max_batch_rows = 512;  ///< rows of one launch
   int max_output_rows = 32;  ///< rows of one launch that ask for anything
   int gpu_layers = -1;       ///< layers that a card has; -1: all that fit. The processor computes the others

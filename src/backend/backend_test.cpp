@@ -62,7 +62,8 @@ TEST_F(Validate, NamesWhatIsWrong) {
 TEST(Names, RoundTrip) {
   for (Precision p : {Precision::standard, Precision::fast, Precision::exact})
     EXPECT_EQ(parse_precision(to_string(p)), p);
-  for (KvFormat f : {KvFormat::f16, KvFormat::f32}) EXPECT_EQ(parse_kv_format(to_string(f)), f);
+  for (KvFormat f : {KvFormat::f16, KvFormat::f32, KvFormat::q8}) EXPECT_EQ(parse_kv_format(to_string(f)), f);
+  EXPECT_EQ(parse_kv_format("q8_0"), KvFormat::q8);
   EXPECT_FALSE(parse_precision("int8"));
   EXPECT_FALSE(parse_kv_format(""));
 }

@@ -39,17 +39,24 @@ void ComputeFlags::add_to(CLI::App& command) {
       ->check(CLI::Range(1, 1024));
   command.add_option("--precision", options.precision, "standard, fast or exact")
       ->check(CLI::IsMember({"standard", "fast", "exact"}));
-  command.add_option("--kv", options.kv_format, "KV cache: f16 or f32")->check(CLI::IsMember({"f16", "f32"}));
+  command
+      .add_option("--kv,--kv-cache-type", options.kv_format,
+                  "KV cache: f16, q8 (half the memory) or f32 (OLLAMA_KV_CACHE_TYPE)")
+      ->check(CLI::IsMember({"f16", "q8", "q8_0", "f32"}));
+  command.add_flag("--no-repack{false}", options.repack,
+                   "compute from the file's own pages: less memory, much slower answers");
 }
 
 void ComputeFlags::finish(const CLI::App& command) {
-  for (const char* flag : {"--backend", "--threads", "--precision", "--kv"}) given = given || command.count(flag) > 0;
+  for (const char* flag : {"--backend", "--threads", "--precision", "--kv", "--no-repack"})
+    given = given || command.count(flag) > 0;
   const auto number = [](const char* name) {
     int n = 0;
     if (const auto v = os::env(name)) std::from_chars(v->data(), v->data() + v->size(), n);
     return n;
   };
   if (options.threads == 0) options.threads = number("PONDER_THREADS");
+  if (command.count("--kv") == 0) options.kv_format = os::env("OLLAMA_KV_CACHE_TYPE").value_or(options.kv_format);
   options.default_context = number("OLLAMA_CONTEXT_LENGTH");
   if (const int n = number("OLLAMA_NUM_PARALLEL"); n > 0) options.max_sequences = n;
   if (const int n = number("OLLAMA_MAX_LOADED_MODELS"); n > 0) options.max_loaded_models = n;

@@ -43,7 +43,8 @@ struct RuntimeOptions {
   std::string backend = "auto";        ///< auto | cpu | reference
   int threads = 0;                     ///< 0: PONDER_THREADS, else physical cores
   std::string precision = "standard";  ///< standard | fast | exact
-  std::string kv_format = "f16";
+  std::string kv_format = "f16";       ///< f16 | q8 | f32
+  bool repack = true;                  ///< false: weights stay in the file's mapping
   double keep_alive_seconds = 300;
   int max_loaded_models = 2;
   int max_sequences = 8;     ///< per model, at once

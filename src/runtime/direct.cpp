@@ -28,8 +28,9 @@ Result<backend::PlanOptions> plan_options(const RuntimeOptions& options) {
   plan.precision = *precision;
   const auto kv_format = backend::parse_kv_format(options.kv_format);
   if (!kv_format)
-    return Error{ErrorCode::invalid_argument, "unknown KV format \"" + options.kv_format + "\"; known: f16, f32"};
+    return Error{ErrorCode::invalid_argument, "unknown KV format \"" + options.kv_format + "\"; known: f16, q8, f32"};
   plan.kv_format = *kv_format;
+  plan.repack = options.repack;
   return plan;
 }
 

@@ -55,7 +55,9 @@ void whole_nucleus(std::span<const float> logits, float max, float top_p, std::v
   while (crossing < kBuckets - 1 && static_cast<unsigned __int128>(before_it + sums[crossing]) * kMassOne < goal)
     before_it += sums[crossing++];
   out.clear();
-  std::vector<Candidate> last;
+  static thread_local std::vector<Candidate> last;  // kept, so that a draw need not allocate
+  last.clear();
+  last.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     if (mass(logits[i] - max) == 0) continue;
     const int b = bucket(logits[i]);
@@ -190,7 +192,8 @@ Sampled sample(std::span<const float> logits, const Request& request, std::vecto
     apply(logits, r, changed, std::span<float>(scratch.data() + blocks + n, n));
     seen = changed;
   }
-  std::vector<Candidate> survivors;
+  static thread_local std::vector<Candidate> survivors;  // kept, so that a draw need not allocate
+  survivors.reserve(n);
   Sampled result;
   result.token = choose(seen, r, maxima, survivors);
   if (request.top_logprobs >= 0 && result.token >= 0) {

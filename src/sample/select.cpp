@@ -54,7 +54,8 @@ void top_k(std::span<const float> logits, std::span<const float> maxima, size_t 
   if (k == 0) return;
   float threshold = kNone;
   if (k < maxima.size()) {
-    std::vector<float> copy(maxima.begin(), maxima.end());
+    static thread_local std::vector<float> copy;  // kept, so that a draw need not allocate
+    copy.assign(maxima.begin(), maxima.end());
     std::nth_element(copy.begin(), copy.begin() + long(k - 1), copy.end(), std::greater<float>());
     threshold = copy[k - 1];
   }

@@ -119,6 +119,8 @@ void check_real_model(const std::string& name, int tokens, int threads) {
   candidates.push_back({"fast", Precision::fast, KvFormat::f16});
   candidates.push_back({"exact", Precision::exact, KvFormat::f16});
   candidates.push_back({"exact, f32 KV", Precision::exact, KvFormat::f32});
+  candidates.push_back({"exact, q8 KV", Precision::exact, KvFormat::q8});
+  candidates.push_back({"standard, q8 KV", Precision::standard, KvFormat::q8});
   compare(model, std::span(ids).first(size_t(tokens)), threads, candidates);
   const Figures theirs{peer.at("kl_trimmed"), peer.at("kl_mean"), peer.at("relative_l2"), peer.at("top1")};
   print_header();
@@ -130,6 +132,7 @@ void check_real_model(const std::string& name, int tokens, int threads) {
   check_below(name + ", standard: top-1 disagreement", 1 - standard.top1, 1 - theirs.top1 + 0.005);
   check_below(name + ", exact: relative L2", candidates[2].comparison.figures().relative_l2, 2e-3);
   check_below(name + ", exact with f32 KV: relative L2", candidates[3].comparison.figures().relative_l2, 1e-4);
+  check_below(name + ", q8 KV: KL without the worst 1 %", candidates[4].comparison.figures().kl_trimmed, 5e-4);
 }
 
 void check_f16_file(const std::string& path, int tokens, int threads) {

@@ -65,11 +65,12 @@ class RealFile : public ::testing::Test {
     return all;
   }
 
-  void tell(isa::Level level, Precision precision, const std::vector<Corner>& corners) {
+  void tell(isa::Level level, Precision precision, const std::vector<Corner>& corners, KvFormat kv = KvFormat::f16) {
     std::unique_ptr<Runner> runner;
     Case c;
     c.level = level;
     c.precision = precision;
+    c.kv = kv;
     for (const Corner& corner : corners) {
       if (!runner || c.threads != corner.threads) {
         c.threads = corner.threads;
@@ -114,6 +115,12 @@ class RealFile : public ::testing::Test {
 
 TEST_F(RealFile, Standard) { check(Precision::standard); }
 TEST_F(RealFile, Fast) { check(Precision::fast); }
+TEST_F(RealFile, KvInBytes) {
+  const auto levels = isa::available();
+  tell(levels.back(), Precision::standard, {{2, 1, 512, false, kMiddle}, {2, 8, 7, true, kMiddle}}, KvFormat::q8);
+  for (size_t i = 1; i + 1 < levels.size(); ++i)
+    tell(levels[i], Precision::standard, {{2, 2, 64, true, kMiddle}}, KvFormat::q8);
+}
 // Float products are slow: one corner at the two fastest levels.
 TEST_F(RealFile, Exact) {
   const auto levels = isa::available();

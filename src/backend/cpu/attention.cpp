@@ -8,9 +8,8 @@
 namespace ponder::backend::cpu {
 namespace {
 
-// Sizes the counters of a plan and sets each to its tile's partials; the task that takes one to 0 sets it back.
+// Sets each counter to its tile's partials; the task that takes one to 0 sets it back.
 void set_counters(const AttentionPlan& plan, std::vector<std::atomic<int>>& counters) {
-  if (counters.size() < size_t(plan.n_counters)) counters = std::vector<std::atomic<int>>(size_t(plan.n_counters));
   for (const AttentionTask& task : plan.tasks)
     if (task.counter >= 0)
       counters[size_t(task.counter)].store(plan.tiles[size_t(task.tile)].partials, std::memory_order_relaxed);
@@ -25,7 +24,10 @@ void Step::plan_attention(const Batch& batch) {
   for (size_t i = 0; i < batch.rows.size(); ++i) {
     const Row& r = batch.rows[i];
     if (i == 0 || batch.rows[i - 1].sequence != r.sequence) {
-      if (sequence_pages_.size() <= n_sequences) sequence_pages_.emplace_back();
+      if (sequence_pages_.size() <= n_sequences) {
+        sequence_pages_.emplace_back();
+        sequence_pages_.back().reserve(size_t(options_.kv_tokens / kPageTokens + 1));
+      }
       auto& pages = sequence_pages_[n_sequences++];
       pages.clear();
       for (const kv::PageId id : r.sequence->pages()) pages.push_back(kv_pages_ + uint64_t(id) * layout_.page_bytes);
@@ -44,17 +46,17 @@ void Step::plan_attention(const Batch& batch) {
   set_counters(last_, counters_last_);
 }
 
-void Step::rope(float* head, int row) const {
+void Step::rope(float* head, int row) const { rotate(head, buffers_->rope + int64_t(row) * layout_.rope_floats); }
+
+void Step::rotate(float* head, const float* c) const {
   if (spec_.rope.dims == 0) return;
-  const float* c = buffers_->rope + int64_t(row) * layout_.rope_floats;
   const auto rotate = spec_.rope.layout == model::RopeLayout::pairs ? kernels_.rope_pairs : kernels_.rope_halves;
   rotate(head, c, c + spec_.rope.dims, spec_.rope.dims);
 }
 
 void Step::write_kv(int t, int row, int kv_head, const LayerLayout& l, const model::LayerSpec& s,
                     const uint8_t* const* pages, int position) {
-  const int d = s.head_dim, size = options_.kv_format == KvFormat::f16 ? 2 : 4;
-  const bool half = size == 2;
+  const int d = s.head_dim, slot = position % kPageTokens;
   const float* k = buffers_->qkv + int64_t(row) * (s.q_size() + 2 * s.kv_size()) + s.q_size() + kv_head * d;
   const float* v = k + s.kv_size();
   float* rotated = buffers_->threads[size_t(t)].row;
@@ -62,13 +64,15 @@ void Step::write_kv(int t, int row, int kv_head, const LayerLayout& l, const mod
     kernels_.rms_norm(k, l.k_norm.data(), rotated, d, spec_.rms_epsilon);
   else
     std::memcpy(rotated, k, sizeof(float) * size_t(d));
-  rope(rotated, row);
+  if (layout_.bias_apart)
+    rotate(rotated, buffers_->place_rope + int64_t(slot) * layout_.rope_floats);
+  else
+    rope(rotated, row);
   // The pages are this batch's to write from here on: the sequence has reserved them.
   uint8_t* page =
-      const_cast<uint8_t*>(pages[position / kv::kPageTokens]) + l.kv_offset + l.head_bytes() * uint64_t(kv_head);
-  const int slot = position % kv::kPageTokens;
-  kernels_.write_k(rotated, d, page + int64_t(slot / kTokenLanes) * kTokenLanes * d * size, slot % kTokenLanes, half);
-  kernels_.write_v(v, d, l.v_stride, page + l.k_head_bytes + int64_t(slot) * l.v_stride * size, half);
+      const_cast<uint8_t*>(pages[position / kPageTokens]) + l.kv_offset + l.head_bytes() * uint64_t(kv_head);
+  kernels_.write_k(rotated, d, page, slot, layout_.stored);
+  kernels_.write_v(v, d, page + l.k_head_bytes, slot, layout_.stored);
 }
 
 void Step::attention(int t, size_t layer, const AttentionPlan& plan) {
@@ -121,7 +125,10 @@ void Step::attend(int t, const AttentionTask& task, size_t layer, const Attentio
   item.pages = plan.rows[size_t(tile.begin)].pages;
   item.k_offset = l.kv_offset + l.head_bytes() * uint64_t(task.kv_head);
   item.v_offset = item.k_offset + l.k_head_bytes;
-  item.half = options_.kv_format == KvFormat::f16;
+  item.stored = layout_.stored;
+  if (layout_.bias_apart)
+    item.bias = {l.bias_places.data() + int64_t(task.kv_head) * d * kPageTokens, b.page_starts, spec_.rope.dims,
+                 spec_.rope.layout == model::RopeLayout::pairs};
   item.head_dim = d;
   item.v_stride = l.v_stride;
   item.n_queries = n;

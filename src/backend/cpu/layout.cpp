@@ -16,11 +16,25 @@ namespace {
 
 constexpr uint64_t kHugePage = uint64_t(2) << 20;
 constexpr int64_t kGateChunkBytes = 256 << 10;
+static_assert(kPageTokens == kv::kPageTokens);
 
-Result<void> place(PlacedMatrix& m, const model::Tensor& tensor, Precision precision, Role role, Layout& layout) {
+Stored stored_as(KvFormat format) {
+  switch (format) {
+    case KvFormat::f16:
+      return Stored::f16;
+    case KvFormat::f32:
+      return Stored::f32;
+    case KvFormat::q8:
+      return Stored::q8;
+  }
+  return Stored::f16;
+}
+
+Result<void> place(PlacedMatrix& m, const model::Tensor& tensor, const PlanOptions& options, Role role,
+                   Layout& layout) {
   PONDER_TRY(m.matrix, Matrix::describe(tensor));
   m.tensor = &tensor;
-  m.form = form_for(m.matrix.format(), precision, role);
+  m.form = form_for(m.matrix.format(), options.precision, role);
   m.shares.resize(size_t(layout.threads));
   m.offsets.resize(size_t(layout.threads));
   for (int t = 0; t < layout.threads; ++t) {
@@ -28,7 +42,11 @@ Result<void> place(PlacedMatrix& m, const model::Tensor& tensor, Precision preci
     uint64_t& used = layout.thread_bytes[size_t(t)];
     m.shares[size_t(t)] = {s.begin, s.end};
     m.offsets[size_t(t)] = used;
-    used += m.matrix.panel_bytes() * uint64_t(s.end - s.begin);
+    if (options.repack) used += m.matrix.panel_bytes() * uint64_t(s.end - s.begin);
+  }
+  if (!options.repack) {
+    layout.panel_scratch = std::max(layout.panel_scratch, m.matrix.panel_bytes());
+    layout.report.mapped_weights += tensor.data.size();
   }
   layout.linear_scratch = std::max(layout.linear_scratch, m.matrix.scratch_bytes(m.form));
   const InputSpec input{m.form, m.matrix.columns()};
@@ -61,7 +79,9 @@ Result<Layout> Layout::make(const model::Model& model, const PlanOptions& option
   l.threads = options.threads;
   l.thread_bytes.assign(size_t(l.threads), 0);
   l.layers.resize(model.layers.size());
-  const uint64_t kv_size = options.kv_format == KvFormat::f16 ? 2 : 4;
+  l.stored = stored_as(options.kv_format);
+  // q/k norms end what a bias did, so it stays where it is.
+  l.bias_apart = l.stored == Stored::q8 && model.layers[0].k_bias && !spec.layers[0].qk_norm;
   uint64_t vectors = uint64_t(spec.hidden_size) * 4;
   for (size_t i = 0; i < model.layers.size(); ++i) {
     const model::LayerSpec& s = spec.layers[i];
@@ -75,19 +95,20 @@ Result<Layout> Layout::make(const model::Model& model, const PlanOptions& option
       return Error{ErrorCode::unsupported, "layer " + std::to_string(i) + " has heads of " +
                                                std::to_string(s.head_dim) +
                                                " numbers; the CPU backend takes multiples of 8"};
-    PONDER_CHECK_OK(place(p.q, w.q, options.precision, Role::sensitive, l));
-    PONDER_CHECK_OK(place(p.k, w.k, options.precision, Role::sensitive, l));
-    PONDER_CHECK_OK(place(p.v, w.v, options.precision, Role::sensitive, l));
-    PONDER_CHECK_OK(place(p.output, w.output, options.precision, Role::sensitive, l));
-    PONDER_CHECK_OK(place(p.gate, w.gate, options.precision, Role::ordinary, l));
-    PONDER_CHECK_OK(place(p.up, w.up, options.precision, Role::ordinary, l));
-    PONDER_CHECK_OK(place(p.down, w.down, options.precision, Role::ordinary, l));
+    PONDER_CHECK_OK(place(p.q, w.q, options, Role::sensitive, l));
+    PONDER_CHECK_OK(place(p.k, w.k, options, Role::sensitive, l));
+    PONDER_CHECK_OK(place(p.v, w.v, options, Role::sensitive, l));
+    PONDER_CHECK_OK(place(p.output, w.output, options, Role::sensitive, l));
+    PONDER_CHECK_OK(place(p.gate, w.gate, options, Role::ordinary, l));
+    PONDER_CHECK_OK(place(p.up, w.up, options, Role::ordinary, l));
+    PONDER_CHECK_OK(place(p.down, w.down, options, Role::ordinary, l));
     vectors += vector_bytes(w);
 
     p.kv_offset = l.page_bytes;
-    p.v_stride = (s.head_dim + 15) / 16 * 16;
-    p.k_head_bytes = uint64_t(kv::kPageTokens) * uint64_t(s.head_dim) * kv_size;
-    p.v_head_bytes = uint64_t(kv::kPageTokens) * uint64_t(p.v_stride) * kv_size;
+    p.v_stride = padded_head(s.head_dim);
+    p.k_head_bytes = uint64_t(kPageTokens / kTokenLanes * k_block_bytes(l.stored, s.head_dim));
+    p.v_head_bytes = uint64_t(v_page_bytes(l.stored, s.head_dim));
+    if (l.bias_apart) vectors += uint64_t(kPageTokens) * uint64_t(s.kv_size()) * sizeof(float);
     l.page_bytes += p.head_bytes() * uint64_t(s.n_kv_heads);
 
     l.max_qkv = std::max<int64_t>(l.max_qkv, s.q_size() + 2 * s.kv_size());
@@ -98,7 +119,7 @@ Result<Layout> Layout::make(const model::Model& model, const PlanOptions& option
     l.max_heads = std::max(l.max_heads, s.n_heads);
     l.max_tile_queries = std::max(l.max_tile_queries, tile_rows(s) * (s.n_heads / s.n_kv_heads));
   }
-  PONDER_CHECK_OK(place(l.head, model.output, options.precision, Role::sensitive, l));
+  PONDER_CHECK_OK(place(l.head, model.output, options, Role::sensitive, l));
 
   l.rope_floats = 2 * spec.rope.dims;
   const int64_t partials = (options.kv_tokens + kPartialTokens - 1) / kPartialTokens;
@@ -109,7 +130,7 @@ Result<Layout> Layout::make(const model::Model& model, const PlanOptions& option
     l.report.weights += bytes;
   }
   l.report.weights += vectors;
-  l.report.mapped_weights = model.token_embd.data.size();
+  if (options.repack || !spec.tied_head) l.report.mapped_weights += model.token_embd.data.size();
   l.report.kv_per_token = l.page_bytes / kv::kPageTokens;
   l.report.kv_capacity = l.page_bytes * uint64_t((options.kv_tokens + kv::kPageTokens - 1) / kv::kPageTokens);
   l.report.scratch = StepBuffers::cut(l, spec, options, nullptr, nullptr);
@@ -129,6 +150,11 @@ uint64_t StepBuffers::cut(const Layout& l, const model::ModelSpec& spec, const P
   b.attention = c.take<float>(rows * uint64_t(l.max_q));
   b.ffn = c.take<float>(rows * uint64_t(l.max_ffn));
   b.rope = c.take<float>(rows * uint64_t(l.rope_floats));
+  if (l.bias_apart) {
+    const auto pages = (uint64_t(options.kv_tokens) + kPageTokens - 1) / kPageTokens;
+    b.place_rope = c.take<float>(uint64_t(kPageTokens) * uint64_t(l.rope_floats));
+    b.page_starts = c.take<float>(pages * uint64_t(spec.rope.dims));
+  }
   b.logits = c.take<float>(outputs * uint64_t(spec.vocab_size));
   b.slots = c.take<float>(uint64_t(l.max_slots) * uint64_t(l.max_v_stride + 2));
   b.inputs.resize(l.inputs.size());
@@ -145,9 +171,11 @@ uint64_t StepBuffers::cut(const Layout& l, const model::ModelSpec& spec, const P
   b.threads.resize(size_t(l.threads));
   for (ThreadScratch& t : b.threads) {
     t.linear = c.take<uint8_t>(l.linear_scratch);
+    t.panel = c.take<uint8_t>(l.panel_scratch);
     t.row = c.take<float>(std::max(hidden, uint64_t(l.max_head_dim)));
     t.query_pointers.resize(queries);
     t.limits.resize(queries);
+    if (memory != nullptr) t.sampling.reserve(3 * size_t(spec.vocab_size));
     t.result_pointers.resize(queries);
     t.gate = c.take<float>(uint64_t(gate_chunk_floats(options.max_batch_rows)));
     t.up = c.take<float>(uint64_t(gate_chunk_floats(options.max_batch_rows)));

@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/linear.h"
+#include "backend/cpu/vector.h"
 #include "base/os/memory.h"
 #include "base/result.h"
 
@@ -29,8 +30,9 @@ struct PlacedMatrix {
 struct LayerLayout {
   PlacedMatrix q, k, v, output, gate, up, down;
   std::vector<float> attn_norm, ffn_norm, q_bias, k_bias, v_bias, output_bias, q_norm, k_norm;  // filled by load
-  uint64_t kv_offset = 0;     ///< of the layer inside a page
-  uint64_t k_head_bytes = 0;  ///< 64 tokens of one head's K; V follows
+  std::vector<float> bias_places;  ///< KeyBias::places of each KV head, where keys are kept without bias
+  uint64_t kv_offset = 0;          ///< of the layer inside a page
+  uint64_t k_head_bytes = 0;       ///< 64 tokens of one head's K; V follows
   uint64_t v_head_bytes = 0;
   int v_stride = 0;
 
@@ -46,6 +48,8 @@ struct InputSpec {
 
 struct Layout {
   int threads = 1;
+  Stored stored = Stored::f16;
+  bool bias_apart = false;  ///< keys are kept without their bias (KeyBias)
   std::vector<LayerLayout> layers;
   PlacedMatrix head;
   std::vector<uint64_t> thread_bytes;  ///< of packed weights, multiples of 2 MiB
@@ -54,6 +58,7 @@ struct Layout {
   int64_t max_qkv = 0, max_q = 0, max_ffn = 0, rope_floats = 0;  ///< per row, floats
   int max_head_dim = 0, max_v_stride = 0, max_heads = 0, max_tile_queries = 0;
   uint64_t linear_scratch = 0;  ///< bytes per thread
+  uint64_t panel_scratch = 0;   ///< bytes per thread for a panel that is packed as it is used; 0: all are packed
   int64_t max_slots = 0;        ///< softmax partials that may wait to be merged, in queries
 
   MemoryReport report;
@@ -89,6 +94,7 @@ struct InputBuffers {
 /// What one thread works with alone.
 struct ThreadScratch {
   uint8_t* linear = nullptr;
+  uint8_t* panel = nullptr;
   float* row = nullptr;   ///< one normed row
   float* gate = nullptr;  ///< a chunk of gate and of up, for all rows of a batch
   float* up = nullptr;
@@ -105,6 +111,8 @@ struct ThreadScratch {
 struct StepBuffers {
   float *x = nullptr, *x_out = nullptr;  ///< residual stream of the batch; of its output rows in the last layer
   float *qkv = nullptr, *attention = nullptr, *ffn = nullptr, *rope = nullptr, *logits = nullptr, *slots = nullptr;
+  float *place_rope = nullptr,
+        *page_starts = nullptr;      ///< with bias_apart: as `rope`, by place in a page; KeyBias::starts
   std::vector<InputBuffers> inputs;  ///< by Layout::inputs
   std::vector<ThreadScratch> threads;
 

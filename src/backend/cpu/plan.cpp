@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/rope_tables.h"
 #include "base/os/system.h"
 
 namespace ponder::backend::cpu {
@@ -90,6 +91,7 @@ Result<void> CpuPlan::load(const Progress& progress, const StopFlag* stop) {
     matrices(l, own);
     all.insert(all.end(), own, own + 7);
   }
+  if (!options_.repack) all.clear();
   for (PlacedMatrix* m : all) {
     uint8_t* part = weights_.data();
     for (int t = 0; t < layout_.threads; ++t) {
@@ -145,7 +147,16 @@ Result<void> CpuPlan::pack(const Progress& progress, const StopFlag* stop) {
     l.output_bias = padded(w.output_bias);
     l.q_norm = padded(w.q_norm);
     l.k_norm = padded(w.k_norm);
+    if (layout_.bias_apart)
+      l.bias_places = bias_places(model_->spec.rope, l.k_bias.data(), model_->spec.layers[i].n_kv_heads,
+                                  model_->spec.layers[i].head_dim);
   }
+  if (layout_.bias_apart) {
+    for (int t = 0; t < kPageTokens; ++t)
+      write_rope(model_->spec.rope, t, buffers_.place_rope + int64_t(t) * layout_.rope_floats);
+    write_page_starts(model_->spec.rope, pages_->capacity(), buffers_.page_starts);
+  }
+  if (!options_.repack) return {};
   pool_.run([&](int t) {
     for (size_t i = 0; i <= n; ++i) {
       if (i < n) {
@@ -202,7 +213,7 @@ Result<std::vector<RowResult>> CpuPlan::collect() {
   in_flight_ = false;
   if (cancelled_) return Error{ErrorCode::cancelled, "the batch was abandoned"};
   for (SequenceState* s : launched_) s->advance(1);
-  return std::move(results_);
+  return results_;  // a copy: the step keeps its memory
 }
 
 }  // namespace ponder::backend::cpu

@@ -77,6 +77,9 @@ TEST(Sameness, KvInFloat32) {
   check(models()[0], Precision::standard, KvFormat::f32);
   check(models()[2], Precision::standard, KvFormat::f32);
 }
+TEST(Sameness, KvInBytes) {
+  for (const Named& m : models()) check(m, Precision::standard, KvFormat::q8);
+}
 
 TEST(Sameness, ForksAndRewindsContinueWithTheSameBits) {
   Case c;

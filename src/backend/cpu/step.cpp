@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backend/cpu/rope_tables.h"
 #include "base/os/system.h"
 
 namespace ponder::backend::cpu {
@@ -34,7 +35,12 @@ Step::Step(const model::Model& model, const Layout& layout, const PlanOptions& o
       kernels_(vector_kernels(level_)),
       output_norm_(model::to_floats(model.output_norm)),
       next_task_(new std::atomic<int>[size_t(model.spec.n_layers)]),
-      cursors_(new std::atomic<int>[(layout.layers.size() + 1) * kMatrices * size_t(pool.size())]) {}
+      counters_all_(size_t(kFewTasks * pool.size())),
+      counters_last_(size_t(kFewTasks * pool.size())),
+      cursors_(new std::atomic<int>[(layout.layers.size() + 1) * kMatrices * size_t(pool.size())]) {
+  for (AttentionPlan* plan : {&all_, &last_})
+    plan->reserve(spec_.layers[0], pool_.size(), options_.max_batch_rows, options_.kv_tokens);
+}
 
 void Step::mark(int t, Phase phase) {
   if (t != 0) return;
@@ -88,7 +94,8 @@ void Step::thread(int t) {
     });
     mark(t, Phase::inputs);
     multiply_share(t, cursors(i, 0), l.q, n, false, b.qkv, qkv, l.q_bias, false);
-    multiply_share(t, cursors(i, 1), l.k, n, false, b.qkv + q_size, qkv, l.k_bias, false);
+    multiply_share(t, cursors(i, 1), l.k, n, false, b.qkv + q_size, qkv,
+                   layout_.bias_apart ? std::span<const float>() : l.k_bias, false);
     multiply_share(t, cursors(i, 2), l.v, n, false, b.qkv + q_size + kv_size, qkv, l.v_bias, false);
     pool_.barrier();
     mark(t, Phase::qkv);
@@ -147,28 +154,13 @@ void Step::thread(int t) {
 void Step::embed(int t) {
   StepBuffers& b = *buffers_;
   const auto& rows = batch_->rows;
-  const int half = spec_.rope.dims / 2, hidden = spec_.hidden_size;
-  const bool pairs = spec_.rope.layout == model::RopeLayout::pairs;
+  const int hidden = spec_.hidden_size;
   const Share share = share_of(int64_t(rows.size()), t, pool_.size());
   for (int64_t r = share.begin; r < share.end; ++r) {
     float* x = b.x + r * hidden;
     model::dequantize_row(model_.token_embd, uint64_t(rows[size_t(r)].token), x);
     if (spec_.embedding_scale != 1.f) kernels_.scale(x, spec_.embedding_scale, hidden);
-    float* c = b.rope + r * layout_.rope_floats;
-    float* s = c + spec_.rope.dims;
-    for (int i = 0; i < half; ++i) {
-      const double angle = rows[size_t(r)].position * spec_.rope.inverse_frequencies[size_t(i)];
-      const float cosine = float(std::cos(angle) * spec_.rope.magnitude),
-                  sine = float(std::sin(angle) * spec_.rope.magnitude);
-      if (pairs) {
-        c[2 * i] = c[2 * i + 1] = cosine;
-        s[2 * i] = -sine;
-        s[2 * i + 1] = sine;
-      } else {
-        c[i] = cosine;
-        s[i] = sine;
-      }
-    }
+    write_rope(spec_.rope, rows[size_t(r)].position, b.rope + r * layout_.rope_floats);
   }
 }
 
@@ -230,15 +222,29 @@ void Step::for_panels(int t, std::atomic<int>* cursors, const PlacedMatrix& m, i
   }
 }
 
+// Panels of a matrix times the rows of x: from the arena, or packed here one by one (PlanOptions::repack).
+void Step::product(int t, const PlacedMatrix& m, int owner, PanelRange panels, const Activations& x,
+                   const Output& out) {
+  const ThreadScratch& s = buffers_->threads[size_t(t)];
+  if (options_.repack) return multiply(m.matrix, m.bases[size_t(owner)], panels, x, out, s.linear, level_);
+  for (int64_t p = panels.first; p < panels.last; ++p) {
+    // The place panel 0 would have.
+    auto* base =
+        reinterpret_cast<uint8_t*>(reinterpret_cast<uintptr_t>(s.panel) - uint64_t(p) * m.matrix.panel_bytes());
+    m.matrix.pack(m.tensor->data, {p, p + 1}, base);
+    const int64_t row = (p - panels.first) * kPanelRows;
+    multiply(m.matrix, base, {p, p + 1}, x,
+             {out.data + row, out.stride, out.bias == nullptr ? nullptr : out.bias + row, out.add}, s.linear, level_);
+  }
+}
+
 void Step::multiply_share(int t, std::atomic<int>* cursors, const PlacedMatrix& m, int n_rows, bool outputs, float* out,
-                          int64_t stride, const std::vector<float>& bias, bool add) {
+                          int64_t stride, std::span<const float> bias, bool add) {
   const Activations& x = input_of(t, m, n_rows, outputs);
   const int64_t step = n_rows < kStealRows ? std::max<int64_t>(1, m.matrix.panels()) : kStealPanels;
   for_panels(t, cursors, m, n_rows, step, [&](int owner, PanelRange panels) {
     const int64_t row = panels.first * kPanelRows;
-    multiply(m.matrix, m.bases[size_t(owner)], panels, x,
-             {out + row, stride, bias.empty() ? nullptr : bias.data() + row, add}, buffers_->threads[size_t(t)].linear,
-             level_);
+    product(t, m, owner, panels, x, {out + row, stride, bias.empty() ? nullptr : bias.data() + row, add});
   });
 }
 
@@ -254,8 +260,8 @@ void Step::gate_up(int t, size_t layer, int n_rows, bool outputs) {
   const Gate kind = spec_.activation == model::Activation::silu ? Gate::silu : Gate::gelu_tanh;
   for_panels(t, cursors(layer, 4), l.gate, n_rows, step, [&](int owner, PanelRange chunk) {
     const int64_t stride = (chunk.last - chunk.first) * kPanelRows, first = chunk.first * kPanelRows;
-    multiply(l.gate.matrix, l.gate.bases[size_t(owner)], chunk, gate_in, {s.gate, stride}, s.linear, level_);
-    multiply(l.up.matrix, l.up.bases[size_t(owner)], chunk, up_in, {s.up, stride}, s.linear, level_);
+    product(t, l.gate, owner, chunk, gate_in, {s.gate, stride});
+    product(t, l.up, owner, chunk, up_in, {s.up, stride});
     const int width = int(std::min(stride, ffn - first));
     for (int64_t r = 0; r < n_rows; ++r)
       kernels_.gate(kind, s.gate + r * stride, s.up + r * stride, buffers_->ffn + r * ffn + first, width);

@@ -47,8 +47,10 @@ class Step {
   void gate_up(int t, size_t layer, int n_rows, bool outputs);
   void head(int t);
   void rope(float* head, int row) const;
+  void rotate(float* head, const float* cosines_and_sines) const;
   void multiply_share(int t, std::atomic<int>* cursors, const PlacedMatrix& m, int n_rows, bool outputs, float* out,
-                      int64_t stride, const std::vector<float>& bias, bool add);
+                      int64_t stride, std::span<const float> bias, bool add);
+  void product(int t, const PlacedMatrix& m, int owner, PanelRange panels, const Activations& x, const Output& out);
   template <class F>
   void for_panels(int t, std::atomic<int>* cursors, const PlacedMatrix& m, int n_rows, int64_t step, F f);
   std::atomic<int>* cursors(size_t layer, int matrix) {

@@ -2,7 +2,17 @@
 // its own, and whoever finishes a tile's last partial merges them in order.
 #include "backend/cpu/tiles.h"
 
+#include <tuple>
+
 namespace ponder::backend::cpu {
+
+void AttentionPlan::reserve(const model::LayerSpec& layer, int threads, int n_rows, int64_t kv_tokens) {
+  const size_t whole = size_t(n_rows) * size_t(layer.n_kv_heads);
+  const size_t parts = size_t(kFewTasks * threads) * size_t(kv_tokens / kPartialTokens + 1);
+  rows.reserve(size_t(n_rows));
+  tiles.reserve(size_t(n_rows));
+  tasks.reserve(std::max(whole, parts));
+}
 
 void AttentionPlan::make(const model::LayerSpec& layer, int threads, int64_t max_slots) {
   const int group = layer.n_heads / layer.n_kv_heads, per_tile = tile_rows(layer);
@@ -23,7 +33,7 @@ void AttentionPlan::make(const model::LayerSpec& layer, int threads, int64_t max
     i = sequence_end;
   }
 
-  const bool few = threads > 1 && int(tiles.size()) * layer.n_kv_heads < 4 * threads;
+  const bool few = threads > 1 && int(tiles.size()) * layer.n_kv_heads < kFewTasks * threads;
   int64_t slots = 0;
   for (int t = 0; t < int(tiles.size()); ++t) {
     const Tile& tile = tiles[size_t(t)];
@@ -42,7 +52,10 @@ void AttentionPlan::make(const model::LayerSpec& layer, int threads, int64_t max
     const Tile& tile = tiles[size_t(a.tile)];
     return int64_t(a.last - a.first) * (tile.end - tile.begin);
   };
-  std::stable_sort(tasks.begin(), tasks.end(), [&](const auto& a, const auto& b) { return cost(a) > cost(b); });
+  // In place: the library's stable sort would allocate.
+  std::sort(tasks.begin(), tasks.end(), [&](const AttentionTask& a, const AttentionTask& b) {
+    return std::tuple(-cost(a), a.tile, a.kv_head, a.first) < std::tuple(-cost(b), b.tile, b.kv_head, b.first);
+  });
 }
 
 }  // namespace ponder::backend::cpu

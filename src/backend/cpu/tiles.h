@@ -33,15 +33,20 @@ struct AttentionTask {
   int counter = -1;         ///< counts the partials that are still to come
 };
 
+/// Partials become tasks of their own when there are fewer tiles x KV heads than this for each thread.
+constexpr int kFewTasks = 4;
+
 /// The attention of one layer for a list of rows (all layers of a shape share it).
 struct AttentionPlan {
   std::vector<AttentionRow> rows;
   std::vector<Tile> tiles;
   std::vector<AttentionTask> tasks;  ///< dearest first
-  int n_counters = 0;
+  int n_counters = 0;                ///< at most kFewTasks * threads
   /// Every sequence's rows are one tile, so the tasks themselves write K and V (no pass and barrier before them).
   bool tasks_write_kv = false;
 
+  /// Memory for all that `rows` rows of sequences within `kv_tokens` can make.
+  void reserve(const model::LayerSpec& layer, int threads, int rows, int64_t kv_tokens);
   void make(const model::LayerSpec& layer, int threads, int64_t max_slots);
 };
 

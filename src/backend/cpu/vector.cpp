@@ -6,6 +6,8 @@ namespace ponder::backend::cpu {
 extern const VectorKernels kVectorKernels_scalar;
 #if defined(__x86_64__)
 extern const VectorKernels kVectorKernels_avx2, kVectorKernels_avx512;
+#elif defined(__aarch64__)
+extern const VectorKernels kVectorKernels_neon;
 #endif
 
 const VectorKernels& vector_kernels(isa::Level level) {
@@ -16,6 +18,9 @@ const VectorKernels& vector_kernels(isa::Level level) {
     case isa::Level::avx2:
     case isa::Level::avx2_vnni:
       return kVectorKernels_avx2;
+#elif defined(__aarch64__)
+    case isa::Level::neon:
+      return kVectorKernels_neon;
 #endif
     default:
       return kVectorKernels_scalar;

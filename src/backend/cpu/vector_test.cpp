@@ -114,11 +114,10 @@ TEST(VectorKernels, NormGateAndRopeAgree) {
 
 // A sequence of `tokens` with pages as the plan lays them out: K then V, one layer, one head.
 struct Cache {
-  Cache(const VectorKernels& k, int tokens, int dim, bool is_half)
-      : head_dim(dim), v_stride((dim + 15) / 16 * 16), half(is_half) {
-    const uint64_t size = half ? 2 : 4;
-    v_offset = 64 * uint64_t(head_dim) * size;
-    const uint64_t bytes = v_offset + 64 * uint64_t(v_stride) * size;
+  Cache(const VectorKernels& k, int tokens, int dim, Stored as)
+      : head_dim(dim), v_stride(padded_head(dim)), stored(as) {
+    v_offset = uint64_t(4 * k_block_bytes(stored, dim));
+    const uint64_t bytes = v_offset + uint64_t(v_page_bytes(stored, dim));
     keys = numbers(tokens * dim, 11);
     values = numbers(tokens * dim, 12);
     for (int p = 0; p * 64 < tokens + 64; ++p) {
@@ -127,17 +126,34 @@ struct Cache {
     }
     for (int t = 0; t < tokens; ++t) {
       uint8_t* page = storage[size_t(t / 64)].data();
-      k.write_k(&keys[size_t(t * dim)], dim, page + uint64_t(t % 64 / 16) * 16 * dim * size, t % 16, half);
-      k.write_v(&values[size_t(t * dim)], dim, v_stride, page + v_offset + uint64_t(t % 64) * v_stride * size, half);
+      k.write_k(&keys[size_t(t * dim)], dim, page, t % 64, stored);
+      k.write_v(&values[size_t(t * dim)], dim, page + v_offset, t % 64, stored);
     }
   }
   int head_dim, v_stride;
-  bool half;
+  Stored stored;
   uint64_t v_offset;
   std::vector<float> keys, values;
   std::vector<std::vector<uint8_t>> storage;
   std::vector<const uint8_t*> pages;
 };
+
+// What a page keeps of rows of `dim` numbers.
+std::vector<float> as_kept(std::vector<float> v, int dim, Stored stored) {
+  if (stored == Stored::f32) return v;
+  for (size_t row = 0; row < v.size(); row += size_t(dim))
+    for (int g = 0; g < dim; g += kByteGroup) {
+      float* x = &v[row + size_t(g)];
+      const int n = std::min(kByteGroup, dim - g);
+      float peak = 0;
+      for (int i = 0; i < n; ++i) peak = std::max(peak, std::abs(x[i]));
+      const float scale = half_to_float(float_to_half(peak / 127.f));
+      for (int i = 0; i < n; ++i)
+        x[i] =
+            stored == Stored::f16 ? half_to_float(float_to_half(x[i])) : std::nearbyint(x[i] * (1.f / scale)) * scale;
+    }
+  return v;
+}
 
 // All rows of `limits` x `group` heads, `rows_per_tile` rows at once.
 std::vector<float> attend(const VectorKernels& k, const Cache& c, const std::vector<float>& q,
@@ -158,7 +174,7 @@ std::vector<float> attend(const VectorKernels& k, const Cache& c, const std::vec
     AttentionItem item;
     item.pages = c.pages.data();
     item.v_offset = c.v_offset;
-    item.half = c.half;
+    item.stored = c.stored;
     item.head_dim = d;
     item.v_stride = c.v_stride;
     item.n_queries = n;
@@ -180,32 +196,32 @@ std::vector<float> attend(const VectorKernels& k, const Cache& c, const std::vec
 TEST(Attention, MatchesDoubleAndIsTheSameHoweverItIsTiled) {
   for (int dim : {64, 128, 80, 72}) {
     for (int group : {1, 3, 7}) {
-      for (bool half : {true, false}) {
+      for (Stored stored : {Stored::f16, Stored::f32, Stored::q8}) {
         const int tokens = 530, n_rows = 14;
         std::vector<int32_t> limits;
         for (int r = 0; r < n_rows; ++r) limits.push_back(r < 4 ? 250 + 2 * r : r < 9 ? 508 + r : tokens - 13 + r);
         const auto q = numbers(n_rows * group * dim, 13, 0.3f);
         std::vector<float> first;
         for (const auto* k : levels()) {
-          const Cache cache(*k, tokens, dim, half);
+          const Cache cache(*k, tokens, dim, stored);
           const auto out = attend(*k, cache, q, limits, group, n_rows);
           if (first.empty()) {
             first = out;
+            const auto kept = as_kept(cache.keys, dim, stored), kept_values = as_kept(cache.values, dim, stored);
             for (int r = 0; r < n_rows; ++r)
               for (int g = 0; g < group; ++g) {
                 const float* query = &q[size_t((r * group + g) * dim)];
                 std::vector<double> w, want(static_cast<size_t>(dim));
                 double total = 0;
-                const auto stored = [&](float x) { return half ? half_to_float(float_to_half(x)) : x; };
                 for (int t = 0; t < limits[size_t(r)]; ++t) {
                   double s = 0;
-                  for (int i = 0; i < dim; ++i) s += double(query[i]) * stored(cache.keys[size_t(t * dim + i)]);
+                  for (int i = 0; i < dim; ++i) s += double(query[i]) * kept[size_t(t * dim + i)];
                   w.push_back(std::exp(s));
                   total += w.back();
                 }
                 for (int t = 0; t < limits[size_t(r)]; ++t)
                   for (int i = 0; i < dim; ++i)
-                    want[size_t(i)] += w[size_t(t)] / total * stored(cache.values[size_t(t * dim + i)]);
+                    want[size_t(i)] += w[size_t(t)] / total * kept_values[size_t(t * dim + i)];
                 for (int i = 0; i < dim; ++i)
                   ASSERT_NEAR(out[size_t((r * group + g) * dim + i)], want[size_t(i)], 1e-5) << dim << " " << group;
               }

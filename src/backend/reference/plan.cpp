@@ -289,6 +289,8 @@ class ReferenceBackend final : public Backend {
         options.kv_tokens > (int64_t(1) << 31)) {
       return Error{ErrorCode::invalid_argument, "reference: rows and KV tokens must be at least 1"};
     }
+    if (options.kv_format == KvFormat::q8)
+      return Error{ErrorCode::unsupported, "the reference backend keeps K and V as f16 or f32, not q8"};
     return std::unique_ptr<Plan>(std::make_unique<ReferencePlan>(std::move(model), options, rounding_));
   }
 

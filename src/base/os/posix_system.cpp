@@ -4,6 +4,9 @@
 #include <pthread.h>
 #include <pwd.h>
 #include <sched.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -87,6 +90,17 @@ std::string cpu_name() {
       return line.substr(colon + 2);
   }
   return "unknown processor";
+}
+
+bool has_dot_product() {
+#if defined(__aarch64__) && defined(__linux__)
+  constexpr unsigned long kAsimdDp = 1ul << 20;  // HWCAP_ASIMDDP
+  return (::getauxval(AT_HWCAP) & kAsimdDp) != 0;
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+  return true;  // the compiler was told so (Apple)
+#else
+  return false;
+#endif
 }
 
 void pin_thread(int n) {

@@ -22,6 +22,9 @@ int physical_cores();
 /// The processor's name for people ("AMD EPYC 9454"), or "unknown processor".
 std::string cpu_name();
 
+/// Whether an ARM processor has the dot product instructions (sdot, udot). False elsewhere.
+bool has_dot_product();
+
 /// Pins the calling thread to the n-th usable core (modulo their number). Advice only.
 void pin_thread(int n);
 

@@ -5,31 +5,36 @@
 // Masked slots are never multiplied: a tile runs over the tokens that all its queries see, then each query goes on alone.
 #pragma once
 
-#include "backend/cpu/isa/vector_kernels.h"
+#include "backend/cpu/isa/kv_pages.h"
 
 namespace ponder::backend::cpu {
 namespace {
 
-constexpr int kPageTokens = 64;
 constexpr int kPartialPages = kPartialTokens / kPageTokens;
 
-// scores[q][t] of NQ queries (qt: [head_dim][NQ]) for blocks of 16 tokens, NB at a time, starting at one page's K.
-template <int NQ, int NB, class T>
-void score_blocks(const T* k, int head_dim, const float* qt, float* scores, int n_blocks) {
-  const int64_t step = int64_t(head_dim) * kTokenLanes;
-  for (int b = 0; b < n_blocks; b += NB, k += NB * step) {
+// scores[q][t] of NQ queries (qt: [head_dim][16]) for blocks of 16 tokens, NB at a time, of one page's K.
+template <int NQ, int NB, class Format>
+void score_blocks(const uint8_t* k, const float* places, int head_dim, const float* qt, float* scores, int n_blocks) {
+  using Keys = typename Format::Keys;
+  static_assert(NB <= 2);
+  for (int b = 0; b < n_blocks; b += NB) {
+    Keys keys[2] = {Keys(k, head_dim, places, b), Keys(k, head_dim, places, b + NB - 1)};
     Lanes s[NQ][NB];
     for (int q = 0; q < NQ; ++q)
       for (int j = 0; j < NB; ++j) s[q][j] = Lanes::zero();
-    for (int d = 0; d < head_dim; ++d) {
-      Lanes x[NB];
-      for (int j = 0; j < NB; ++j) {
-        x[j] = Lanes::load(k + j * step + d * kTokenLanes);
-        prefetch(k + (NB + j) * step + d * kTokenLanes);
-      }
-      for (int q = 0; q < NQ; ++q) {
-        const Lanes f = Lanes::set1(qt[d * NQ + q]);
-        for (int j = 0; j < NB; ++j) s[q][j] = fma(x[j], f, s[q][j]);
+    for (int d0 = 0; d0 < head_dim; d0 += kByteGroup) {
+      const int d1 = head_dim - d0 < kByteGroup ? head_dim : d0 + kByteGroup;
+      for (int j = 0; j < NB; ++j) keys[j].group(d0);
+      for (int d = d0; d < d1; ++d) {
+        Lanes x[NB];
+        for (int j = 0; j < NB; ++j) {
+          x[j] = keys[j].load(d);
+          keys[j].fetch(d, NB, head_dim);
+        }
+        for (int q = 0; q < NQ; ++q) {
+          const Lanes f = Lanes::set1(qt[d * kTokenLanes + q]);
+          for (int j = 0; j < NB; ++j) s[q][j] = fma(x[j], f, s[q][j]);
+        }
       }
     }
     for (int q = 0; q < NQ; ++q)
@@ -37,20 +42,35 @@ void score_blocks(const T* k, int head_dim, const float* qt, float* scores, int 
   }
 }
 
-// acc[q][d] += p[q][t] * v[t][d] for t in [t0, t1), ND vectors of d at a time. v: the partial's pages.
-template <int NQ, int ND, class T>
-void add_values(const T* const* v, int v_stride, const float* p, float* acc, int t0, int t1, bool fresh) {
+// Queries (qt: [head_dim][16]) as a page of keys without bias wants them: turned back by its first position.
+inline void turn_back(const float* qt, const KeyBias& bias, int page, int head_dim, float* out) {
+  const int half = bias.rope_dims / 2;
+  const float* c = bias.starts + int64_t(page) * bias.rope_dims;
+  const float* s = c + half;
+  for (int i = 0; i < half; ++i) {
+    const int first = (bias.pairs ? 2 * i : i) * kTokenLanes,
+              second = (bias.pairs ? 2 * i + 1 : i + half) * kTokenLanes;
+    const Lanes a = Lanes::load(qt + first), b = Lanes::load(qt + second);
+    const Lanes cosine = Lanes::set1(c[i]), sine = Lanes::set1(s[i]);
+    fma(a, cosine, b * sine).store(out + first);
+    fma(b, cosine, Lanes::zero() - a * sine).store(out + second);
+  }
+  for (int d = bias.rope_dims; d < head_dim; ++d) Lanes::load(qt + d * kTokenLanes).store(out + d * kTokenLanes);
+}
+
+// acc[q][d] += p[q][t] * v[t][d] for t in [t0, t1), ND vectors of d from d0 on at a time.
+template <int NQ, int ND, class Values>
+void add_values(const Values& v, int d0, const float* p, float* acc, int t0, int t1, bool fresh) {
   Lanes a[NQ][ND];
   for (int q = 0; q < NQ; ++q)
-    for (int j = 0; j < ND; ++j) a[q][j] = fresh ? Lanes::zero() : Lanes::load(acc + int64_t(q) * v_stride + j * 16);
+    for (int j = 0; j < ND; ++j) a[q][j] = fresh ? Lanes::zero() : Lanes::load(acc + int64_t(q) * v.stride + j * 16);
   for (int t = t0; t < t1;) {
     const int end = (t / kPageTokens + 1) * kPageTokens < t1 ? (t / kPageTokens + 1) * kPageTokens : t1;
-    const T* row = v[t / kPageTokens] + int64_t(t % kPageTokens) * v_stride;
-    for (; t < end; ++t, row += v_stride) {
+    for (auto row = v.row(t); t < end; ++t, row += v.stride) {
       Lanes x[ND];
       for (int j = 0; j < ND; ++j) {
-        x[j] = Lanes::load(row + j * 16);
-        prefetch(row + 8 * v_stride + j * 16);
+        x[j] = v.load(row, t, d0 + j * 16);
+        prefetch(row + 8 * v.stride + d0 + j * 16);
       }
       for (int q = 0; q < NQ; ++q) {
         const Lanes f = Lanes::set1(p[q * kPartialTokens + t]);
@@ -59,7 +79,7 @@ void add_values(const T* const* v, int v_stride, const float* p, float* acc, int
     }
   }
   for (int q = 0; q < NQ; ++q)
-    for (int j = 0; j < ND; ++j) a[q][j].store(acc + int64_t(q) * v_stride + j * 16);
+    for (int j = 0; j < ND; ++j) a[q][j].store(acc + int64_t(q) * v.stride + j * 16);
 }
 
 constexpr int vectors_for(int n_queries) {
@@ -68,18 +88,12 @@ constexpr int vectors_for(int n_queries) {
   return n;
 }
 
-template <int NQ, class T>
-void values(const T* const* v, int v_stride, const float* p, float* acc, int t0, int t1, bool fresh) {
+template <int NQ, class Values>
+void values(const Values& v, const float* p, float* acc, int t0, int t1, bool fresh) {
   constexpr int kVectors = vectors_for(NQ);
   int d = 0;
-  const T* at[kPartialPages];
-  const auto pages_at = [&](int offset) {
-    for (int i = 0; i < (t1 + kPageTokens - 1) / kPageTokens; ++i) at[i] = v[i] + offset;
-    return at;
-  };
-  for (; d + kVectors * 16 <= v_stride; d += kVectors * 16)
-    add_values<NQ, kVectors>(pages_at(d), v_stride, p, acc + d, t0, t1, fresh);
-  for (; d < v_stride; d += 16) add_values<NQ, 1>(pages_at(d), v_stride, p, acc + d, t0, t1, fresh);
+  for (; d + kVectors * 16 <= v.stride; d += kVectors * 16) add_values<NQ, kVectors>(v, d, p, acc + d, t0, t1, fresh);
+  for (; d < v.stride; d += 16) add_values<NQ, 1>(v, d, p, acc + d, t0, t1, fresh);
 }
 
 // Turns the scores of one query's first n tokens into exponentials; returns their sum.
@@ -103,37 +117,39 @@ inline float soften(float* scores, int n, float* largest) {
 }
 
 // One micro tile: queries [q0, q0 + NQ) of the item against one partial that starts at token t0.
-template <int NQ, class T>
+template <int NQ, class Format>
 void micro_tile(const AttentionItem& item, int t0, int q0, const AttentionState& out, float* scratch) {
   constexpr int kBlocks = NQ * 2 <= Lanes::kQueries ? 2 : 1;
   float* scores = scratch;
-  float* qt = scratch + kMicroQueries * kPartialTokens;
+  float* qt = scores + kMicroQueries * kPartialTokens;
+  float* turned = qt + item.head_dim * kTokenLanes;
   for (int q = 0; q < NQ; ++q)
-    for (int d = 0; d < item.head_dim; ++d) qt[d * NQ + q] = item.queries[q0 + q][d];
+    for (int d = 0; d < item.head_dim; ++d) qt[d * kTokenLanes + q] = item.queries[q0 + q][d];
 
   int seen[NQ];  // tokens of this partial that each query sees
   for (int q = 0; q < NQ; ++q) {
     const int n = item.limits[q0 + q] - t0;
     seen[q] = n < kPartialTokens ? n : kPartialTokens;
   }
-  const T* v[kPartialPages] = {};
+  typename Format::Values v(item.head_dim, turned + item.head_dim * kTokenLanes);
   const int page0 = t0 / kPageTokens;
   for (int i = 0; i * kPageTokens < seen[NQ - 1]; ++i) {
     const uint8_t* page = item.pages[page0 + i];
-    v[i] = reinterpret_cast<const T*>(page + item.v_offset);
+    v.page(i, page + item.v_offset);
     const int left = seen[NQ - 1] - i * kPageTokens;
     const int blocks = (left < kPageTokens ? left + kTokenLanes - 1 : kPageTokens) / kTokenLanes;
-    score_blocks<NQ, kBlocks>(reinterpret_cast<const T*>(page + item.k_offset), item.head_dim, qt,
-                              scores + i * kPageTokens, blocks);
+    const bool apart = item.bias.places != nullptr;
+    if (apart) turn_back(qt, item.bias, page0 + i, item.head_dim, turned);
+    score_blocks<NQ, kBlocks, Format>(page + item.k_offset, item.bias.places, item.head_dim, apart ? turned : qt,
+                                      scores + i * kPageTokens, blocks);
   }
   for (int q = 0; q < NQ; ++q) out.sum[q0 + q] = soften(scores + q * kPartialTokens, seen[q], &out.largest[q0 + q]);
 
   float* acc = out.acc + int64_t(q0) * item.v_stride;
-  values<NQ>(v, item.v_stride, scores, acc, 0, seen[0], true);
+  values<NQ>(v, scores, acc, 0, seen[0], true);
   for (int q = 0; q < NQ; ++q)
     if (seen[q] > seen[0])
-      values<1>(v, item.v_stride, scores + q * kPartialTokens, acc + int64_t(q) * item.v_stride, seen[0], seen[q],
-                false);
+      values<1>(v, scores + q * kPartialTokens, acc + int64_t(q) * item.v_stride, seen[0], seen[q], false);
 }
 
 using MicroTile = void (*)(const AttentionItem&, int, int, const AttentionState&, float*);
@@ -155,8 +171,11 @@ constexpr MicroTiles<T, N...> micro_tiles(Numbers<N...>) {
 }
 
 int attention_partial(const AttentionItem& item, int index, const AttentionState& out, float* scratch) {
-  static constexpr auto kHalf = micro_tiles<uint16_t>(Count<Lanes::kQueries>::type());
-  static constexpr auto kFloat = micro_tiles<float>(Count<Lanes::kQueries>::type());
+  using Sizes = Count<Lanes::kQueries>::type;
+  static constexpr auto kHalf = micro_tiles<Plain<uint16_t>>(Sizes());
+  static constexpr auto kFloat = micro_tiles<Plain<float>>(Sizes());
+  static constexpr auto kBytes = micro_tiles<Bytes>(Sizes());
+  const auto* tile = item.stored == Stored::f16 ? kHalf.f : item.stored == Stored::f32 ? kFloat.f : kBytes.f;
   const int t0 = index * kPartialTokens;
   int first = 0;
   while (first < item.n_queries && item.limits[first] <= t0) ++first;
@@ -164,7 +183,7 @@ int attention_partial(const AttentionItem& item, int index, const AttentionState
   const int tiles = (n + Lanes::kQueries - 1) / Lanes::kQueries;
   for (int i = 0; i < tiles; ++i) {  // tiles of nearly equal size
     const int begin = first + n * i / tiles, end = first + n * (i + 1) / tiles;
-    (item.half ? kHalf.f : kFloat.f)[end - begin - 1](item, t0, begin, out, scratch);
+    tile[end - begin - 1](item, t0, begin, out, scratch);
   }
   return first;
 }

@@ -24,6 +24,9 @@ struct Lanes {
   static Lanes load(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
   }
+  static Lanes load(const int8_t* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+  }
   static Lanes load_n(const float* p, int n) { return {_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(uint16_t* p) const {
@@ -73,6 +76,7 @@ inline float sqrt1(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); 
 inline uint16_t to_half1(float a) {
   return uint16_t(_mm_extract_epi16(_mm_cvtps_ph(_mm_set_ss(a), _MM_FROUND_TO_NEAREST_INT), 0));
 }
+inline float from_half1(uint16_t h) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h))); }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

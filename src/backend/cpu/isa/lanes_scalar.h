@@ -36,6 +36,9 @@ struct Lanes {
   static Lanes load(const uint16_t* p) {
     return make([=](int i) { return half_to_float(p[i]); });
   }
+  static Lanes load(const int8_t* p) {
+    return make([=](int i) { return float(p[i]); });
+  }
   static Lanes load_n(const float* p, int n) {
     return make([=](int i) { return i < n ? p[i] : 0.f; });
   }
@@ -100,6 +103,7 @@ inline Lanes min(Lanes a, Lanes b) {
 inline float fma1(float a, float b, float c) { return std::fma(a, b, c); }
 inline float sqrt1(float a) { return std::sqrt(a); }
 inline uint16_t to_half1(float a) { return float_to_half(a); }
+inline float from_half1(uint16_t h) { return half_to_float(h); }
 inline void prefetch(const void*) {}
 
 }  // namespace

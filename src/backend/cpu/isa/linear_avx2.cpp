@@ -1,4 +1,4 @@
-// The AVX2 level of the linear kernels: linear_256.inc without VNNI.
+// The AVX2 level of the linear kernels: linear_narrow.inc without VNNI.
 #if defined(__x86_64__)
 #include <immintrin.h>
 
@@ -7,7 +7,9 @@
 namespace ponder::backend::cpu::isa {
 namespace {
 
-#include "backend/cpu/isa/linear_256.inc"
+#include "backend/cpu/isa/linear_avx256.inc"
+//
+#include "backend/cpu/isa/linear_narrow.inc"
 
 }  // namespace
 

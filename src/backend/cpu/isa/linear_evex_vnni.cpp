@@ -9,7 +9,9 @@ namespace ponder::backend::cpu::isa {
 namespace {
 
 #define PONDER_DPBUSD _mm256_dpbusd_epi32
-#include "backend/cpu/isa/linear_256.inc"
+#include "backend/cpu/isa/linear_avx256.inc"
+//
+#include "backend/cpu/isa/linear_narrow.inc"
 
 }  // namespace
 

@@ -8,6 +8,8 @@ const LinearKernels& linear_kernels(Level level) {
   if (level == Level::avx512) return kLinearAvx512;
   if (level == Level::avx2_vnni) return __builtin_cpu_supports("avxvnni") ? kLinearAvx2Vnni : kLinearEvexVnni;
   if (level == Level::avx2) return kLinearAvx2;
+#elif defined(__aarch64__)
+  if (level == Level::neon) return kLinearNeon;
 #endif
   (void)level;
   return kLinearScalar;

@@ -38,6 +38,8 @@ struct LinearKernels {
 extern const LinearKernels kLinearScalar;
 #if defined(__x86_64__)
 extern const LinearKernels kLinearAvx2, kLinearAvx2Vnni, kLinearEvexVnni, kLinearAvx512;
+#elif defined(__aarch64__)
+extern const LinearKernels kLinearNeon;
 #endif
 
 const LinearKernels& linear_kernels(Level level);

@@ -101,25 +101,5 @@ void rope_pairs(float* x, const float* cosines, const float* sines, int dims) {
   });
 }
 
-void write_k(const float* k, int head_dim, void* block, int lane, bool half) {
-  if (half) {
-    uint16_t* b = static_cast<uint16_t*>(block) + lane;
-    for (int d = 0; d < head_dim; ++d) b[d * kTokenLanes] = to_half1(k[d]);
-  } else {
-    float* b = static_cast<float*>(block) + lane;
-    for (int d = 0; d < head_dim; ++d) b[d * kTokenLanes] = k[d];
-  }
-}
-
-void write_v(const float* v, int head_dim, int v_stride, void* row, bool half) {
-  for (int d = 0; d < v_stride; ++d) {
-    const float x = d < head_dim ? v[d] : 0.f;
-    if (half)
-      static_cast<uint16_t*>(row)[d] = to_half1(x);
-    else
-      static_cast<float*>(row)[d] = x;
-  }
-}
-
 }  // namespace
 }  // namespace ponder::backend::cpu
