@@ -5,6 +5,8 @@
 #include <chrono>
 #include <numeric>
 
+#include "base/os/system.h"
+
 namespace ponder {
 namespace {
 
@@ -33,6 +35,19 @@ TEST(ThreadPool, WakesAfterSleeping) {
     pool.run([&](int) { n++; });
     ASSERT_EQ(n, 2);
   }
+}
+
+TEST(ThreadPool, UsesNoProcessorTimeWhileIdle) {
+  ThreadPool pool(4);
+  pool.run([](int) {});
+  // On a busy machine it takes a while until every worker had the processor for its last spins.
+  double used = 1;
+  for (int i = 0; i < 100 && used > 0.001; ++i) {
+    const double before = os::cpu_seconds();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    used = os::cpu_seconds() - before;
+  }
+  EXPECT_LE(used, 0.001);
 }
 
 TEST(Share, CoversEverythingOnce) {

@@ -16,12 +16,13 @@ constexpr int kCompared = 24;  // the last rows
 
 // Logits of the last rows of a fixed text, one after the other.
 std::vector<float> logits(Backend& backend, const std::shared_ptr<const model::Model>& model, Precision precision,
-                          KvFormat kv) {
+                          KvFormat kv, bool repack = true) {
   PlanOptions o;
   o.threads = 2;
   o.precision = precision;
   o.kv_format = kv;
   o.kv_tokens = 128;
+  o.repack = repack;
   auto plan = backend.compile(model, o);
   EXPECT_TRUE(plan.ok());
   if (!plan.ok()) return {};
@@ -72,6 +73,22 @@ TEST(Conformance, MatchesTheReference) {
     if (!floats) {
       EXPECT_LT(standard, fast) << m.name;
     }
+  }
+}
+
+TEST(Conformance, WeightsUsedFromTheFileGiveTheSameBits) {
+  auto cpu = make_backend();
+  for (const Named& m : models()) {
+    EXPECT_EQ(logits(*cpu, m.model, Precision::standard, KvFormat::f16, true),
+              logits(*cpu, m.model, Precision::standard, KvFormat::f16, false))
+        << m.name;
+    PlanOptions packed, mapped;
+    packed.threads = mapped.threads = 2;
+    mapped.repack = false;
+    const auto a = cpu->compile(m.model, packed), b = cpu->compile(m.model, mapped);
+    ASSERT_TRUE(a.ok() && b.ok());
+    EXPECT_LT((*b)->memory_report().weights, uint64_t(64) << 10) << m.name;
+    EXPECT_GT((*b)->memory_report().mapped_weights, (*a)->memory_report().mapped_weights) << m.name;
   }
 }
 
