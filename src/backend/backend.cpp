@@ -4,8 +4,6 @@
 
 #include <algorithm>
 
-#include "base/os/memory.h"
-
 namespace ponder::backend {
 namespace {
 
@@ -54,8 +52,6 @@ std::optional<KvFormat> parse_kv_format(std::string_view name) {
   if (name == "q8_0") return KvFormat::q8;
   return std::nullopt;
 }
-
-uint64_t Plan::available_memory() const { return os::memory_info().available; }
 
 Result<void> validate(const Batch& batch, const model::ModelSpec& spec, const PlanOptions& options) {
   const auto& rows = batch.rows;

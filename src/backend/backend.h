@@ -99,8 +99,9 @@ class Plan : public kv::PageStore {
   virtual const MemoryReport& memory_report() const = 0;
   virtual const PlanInfo& info() const = 0;
   virtual const model::ModelSpec& spec() const = 0;
-  /// Bytes that the plan's memory could give to it now, without what it has already: the machine's, or the cards'.
-  virtual uint64_t available_memory() const;
+  /// Bytes that the plan's devices have left for more KV beyond memory_report(), checked already that the report fits;
+  /// nothing: the machine's own memory counts, and the caller checks.
+  virtual std::optional<uint64_t> spare_memory() const { return std::nullopt; }
 
   /// Allocates and packs. Before it, a plan has allocated nothing of size. `stop` gives up (code cancelled).
   virtual Result<void> load(const Progress& progress, const StopFlag* stop) = 0;

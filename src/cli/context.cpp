@@ -33,8 +33,20 @@ store::Store make_store() {
 }  // namespace
 
 void ComputeFlags::add_to(CLI::App& command) {
-  command.add_option("--backend", options.backend, "auto, cpu or reference")
-      ->check(CLI::IsMember({"auto", "cpu", "reference"}));
+  command.add_option("--backend", options.backend, "auto, cuda, cpu or reference")
+      ->check(CLI::IsMember({"auto", "cuda", "cpu", "reference"}));
+  command
+      .add_option_function<std::string>(
+          "--gpu-layers",
+          [this](const std::string& v) { options.gpu_layers = v == "auto" ? -1 : std::atoi(v.c_str()); },
+          "layers on the card: auto (all that fit) or a number")
+      ->check([](const std::string& v) {
+        const bool number = !v.empty() && v.size() < 7 && v.find_first_not_of("0123456789") == std::string::npos;
+        return v == "auto" || number ? std::string() : "must be auto or a number, not " + v;
+      });
+  command
+      .add_option("--gpu-memory", options.gpu_memory, "memory that may be taken of each card, e.g. 6GB (default: all)")
+      ->transform(CLI::AsSizeValue(false));
   command.add_option("-t,--threads", options.threads, "threads that compute (default: physical cores, PONDER_THREADS)")
       ->check(CLI::Range(1, 1024));
   command.add_option("--precision", options.precision, "standard, fast or exact")
@@ -48,7 +60,8 @@ void ComputeFlags::add_to(CLI::App& command) {
 }
 
 void ComputeFlags::finish(const CLI::App& command) {
-  for (const char* flag : {"--backend", "--threads", "--precision", "--kv", "--no-repack"})
+  for (const char* flag :
+       {"--backend", "--threads", "--precision", "--kv", "--no-repack", "--gpu-layers", "--gpu-memory"})
     given = given || command.count(flag) > 0;
   const auto number = [](const char* name) {
     int n = 0;

@@ -40,7 +40,9 @@ class Client {
 
 /// How models are run in this process.
 struct RuntimeOptions {
-  std::string backend = "auto";        ///< auto | cpu | reference
+  std::string backend = "auto";        ///< auto | cuda | cpu | reference
+  int gpu_layers = -1;                 ///< layers on the card; -1: all that fit
+  uint64_t gpu_memory = 0;             ///< bytes that may be taken of each card; 0: all that is free
   int threads = 0;                     ///< 0: PONDER_THREADS, else physical cores
   std::string precision = "standard";  ///< standard | fast | exact
   std::string kv_format = "f16";       ///< f16 | q8 | f32

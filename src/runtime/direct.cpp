@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "base/os/memory.h"
+#include "runtime/backends.h"
 
 namespace ponder::runtime {
 namespace {
@@ -21,6 +22,8 @@ Result<backend::PlanOptions> plan_options(const RuntimeOptions& options) {
   backend::PlanOptions plan;
   plan.threads = options.threads;
   plan.max_batch_rows = kMaxBatchRows;
+  plan.gpu_layers = options.gpu_layers;
+  plan.gpu_memory = options.gpu_memory;
   const auto precision = backend::parse_precision(options.precision);
   if (!precision)
     return Error{ErrorCode::invalid_argument,
@@ -55,7 +58,7 @@ Result<std::unique_ptr<backend::Plan>> load_plan(const OpenModel& open, const Ru
   plan_opts.kv_tokens = kv_tokens;
   plan_opts.max_output_rows = max_output_rows;
   PONDER_TRY(auto plan, backend->compile(model, plan_opts));
-  PONDER_CHECK_OK(check_fits(open.stored.name.model, plan->memory_report(), kv_tokens));
+  if (!plan->spare_memory()) PONDER_CHECK_OK(check_fits(open.stored.name.model, plan->memory_report(), kv_tokens));
   PONDER_CHECK_OK(plan->load(progress, cancel));
   return plan;
 }

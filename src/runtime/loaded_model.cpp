@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "backend/cpu/cpu_backend.h"
-#include "backend/reference/reference.h"
 #include "base/log.h"
 #include "base/os/memory.h"
 #include "base/os/system.h"
 #include "reason/language.h"
+#include "runtime/backends.h"
 #include "runtime/defaults.h"
 #include "runtime/direct.h"
 #include "runtime/think.h"
@@ -19,6 +18,7 @@ namespace ponder::runtime {
 namespace {
 
 constexpr int kUsualContext = 32768;   // when num_ctx is not given
+constexpr int kSplitContext = 8192;    // of a model that is split over devices, when num_ctx is not given
 constexpr int kSmallestContext = 512;  // below it a model is refused, not squeezed in
 std::string file_stem(const std::string& path) { return std::filesystem::path(path).stem().string(); }
 
@@ -30,6 +30,26 @@ bool looks_like_path(const std::string& s) {
 Result<std::shared_ptr<const gguf::File>> open_file(const store::Model& stored) {
   if (stored.path.empty()) return gguf::File::parse(stored.bytes, nullptr, stored.name.display());
   return gguf::File::open(stored.path);
+}
+
+// How many tokens of KV a plan shall have room for: all that its devices can give beyond weights and work space, as far as
+// sequences could ever use it; at least `wanted`, or an Error with numbers.
+Result<int64_t> kv_tokens_for(const backend::Plan& plan, const OpenModel& open, int wanted, bool asked,
+                              int max_sequences) {
+  const auto& report = plan.memory_report();
+  const int model_limit = plan.spec().context_length;
+  uint64_t spare = 0;  // beyond what the report counts
+  if (const auto known = plan.spare_memory()) {
+    if (*known == 0) return asked ? wanted : std::max(wanted, std::min(kSplitContext, model_limit));
+    spare = *known / 10 * 9;  // working memory grows a little with the context
+  } else {
+    PONDER_CHECK_OK(check_fits(open.stored.name.model, report, wanted));
+    const uint64_t taken = report.total() + kHeadroom, available = os::memory_info().available;
+    spare = available > taken ? available - taken : 0;
+  }
+  const uint64_t more = report.kv_per_token == 0 ? uint64_t(1) << 30 : spare / report.kv_per_token;
+  const int64_t most = int64_t(model_limit) * max_sequences;
+  return std::max<int64_t>(wanted, std::min<int64_t>(wanted + int64_t(std::min<uint64_t>(more, 1u << 30)), most));
 }
 
 }  // namespace
@@ -128,12 +148,6 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
   return segments;
 }
 
-Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name) {
-  if (name == "auto" || name == "cpu") return backend::cpu::make_backend();
-  if (name == "reference") return backend::reference::make_backend();
-  return Error{ErrorCode::invalid_argument, "unknown backend \"" + name + "\"; known: auto, cpu, reference"};
-}
-
 Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const OpenModel> open,
                                                        const RuntimeOptions& options, int min_context,
                                                        const std::function<void(double)>& progress,
@@ -146,19 +160,16 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Ope
   const int model_limit = model->spec.context_length;
   const int wanted = min_context > 0 ? std::min(min_context, model_limit) : std::min(kSmallestContext, model_limit);
   plan_opts.kv_tokens = wanted;
-  PONDER_TRY(auto sized, backend->compile(model, plan_opts));
-
-  // What the machine can give, without swapping, beyond weights and scratch.
-  const auto& report = sized->memory_report();
-  PONDER_CHECK_OK(check_fits(open->stored.name.model, report, wanted));
-  const uint64_t taken = report.weights + report.mapped_weights + report.scratch + kHeadroom;
-  const uint64_t available = os::memory_info().available;
-  const uint64_t spare = available > taken ? available - taken : 0;
-  const uint64_t fitting = report.kv_per_token == 0 ? uint64_t(1) << 30 : spare / report.kv_per_token;
-  const int64_t most = int64_t(model_limit) * options.max_sequences;
-  plan_opts.kv_tokens =
-      std::max<int64_t>(wanted, std::min<int64_t>(int64_t(std::min<uint64_t>(fitting, 1u << 30)), most));
   PONDER_TRY(auto plan, backend->compile(model, plan_opts));
+  PONDER_TRY(plan_opts.kv_tokens, kv_tokens_for(*plan, *open, wanted, min_context > 0, options.max_sequences));
+  const int gpu_layers = plan->info().gpu_layers;
+  const auto smaller = [&](int64_t tokens) { return std::max<int64_t>(wanted, tokens); };
+  for (;; plan_opts.kv_tokens = smaller(plan_opts.kv_tokens / 2)) {
+    PONDER_TRY(plan, backend->compile(model, plan_opts));
+    // More context must not push layers off the card, unless it was asked for.
+    if (plan->info().gpu_layers == gpu_layers || plan_opts.kv_tokens <= wanted || plan->spare_memory() == 0u) break;
+  }
+  if (!plan->info().placement.empty()) log(LogLevel::info, plan->info().placement);
   PONDER_CHECK_OK(plan->load(progress, cancel));
 
   auto loaded = std::make_unique<LoadedModel>();

@@ -61,7 +61,4 @@ class LoadedModel {
   double load_seconds_ = 0;
 };
 
-/// A backend by its name on the command line: "auto", "cpu", "reference".
-Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name);
-
 }  // namespace ponder::runtime

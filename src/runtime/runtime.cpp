@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/os/system.h"
+#include "runtime/backends.h"
 #include "runtime/client.h"
 #include "runtime/loaded_model.h"
 #include "runtime/reply.h"
@@ -124,7 +125,9 @@ class RuntimeImpl : public Runtime {
     m.digest = r.model->open().stored.digest;
     m.details = r.model->open().stored.details;
     m.size = r.model->memory_bytes();
-    m.processor = "100% CPU";
+    const int n_layers = r.model->engine().plan().spec().n_layers;
+    m.processor = processor_of(info, n_layers);
+    m.size_vram = m.size * uint64_t(info.gpu_layers) / uint64_t(std::max(1, n_layers));
     m.context_length = r.model->default_context();
     m.running = status.running;
     m.waiting = status.waiting;

@@ -109,6 +109,7 @@ Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, Cha
   Options options = open.defaults;
   options.merge(request.options);
   result.bytes_per_token = model.engine().plan().info().bytes_per_token;
+  result.backend = model.engine().plan().info().backend;
   PONDER_TRY(const int context, context_for(model, options, result.warnings));
   if (prompt_tokens >= context)
     return Error{ErrorCode::out_of_range,

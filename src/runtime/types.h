@@ -124,6 +124,7 @@ struct ChatResult {
   std::vector<std::string> warnings;           ///< for the person: options ignored, context lowered, ...
   uint64_t memory_bytes = 0;                   ///< of the loaded model: weights, KV in use, scratch
   uint64_t bytes_per_token = 0;                ///< read by one decoded token (weights), for GB/s
+  std::string backend;                         ///< "cpu", "cuda": whose memory reads them
 };
 
 /// Called from threads of the runtime; must be quick. Exactly one of on_done and on_error comes last.

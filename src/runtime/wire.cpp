@@ -113,6 +113,7 @@ void add_result(json& j, const ChatResult& r) {
   j["seed"] = r.seed;
   j["memory_bytes"] = r.memory_bytes;
   j["bytes_per_token"] = r.bytes_per_token;
+  if (!r.backend.empty()) j["backend"] = r.backend;
   if (!r.warnings.empty()) j["warnings"] = r.warnings;
 }
 
@@ -135,6 +136,7 @@ ChatResult result_from(const json& j) {
   r.seed = get<uint64_t>(j, "seed", 0);
   r.memory_bytes = get<uint64_t>(j, "memory_bytes", 0);
   r.bytes_per_token = get<uint64_t>(j, "bytes_per_token", 0);
+  r.backend = get<std::string>(j, "backend", "");
   r.warnings = strings_from(j, "warnings");
   return r;
 }

@@ -3,13 +3,18 @@
 //
 //   activation_study MODEL.gguf [TOKENS]
 //
+// Beside the formats stand the real backends, with everything else that they round (K and V as f16, sums in float32).
 // The text is what the model itself writes at temperature 1 after its first token, in windows of 256. The figures behind
 // docs/decisions/cuda-activations.md.
 #include <cstdio>
 #include <cstdlib>
 
 #include "accuracy/comparison.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/reference/reference.h"
+#if PONDER_HAVE_CUDA
+#include "backend/cuda/cuda_backend.h"
+#endif
 
 namespace {
 
@@ -69,11 +74,11 @@ struct Candidate {
   testing::Comparison comparison = {};
 };
 
-std::unique_ptr<Plan> make_plan(const std::shared_ptr<const model::Model>& model, reference::Rounding rounding) {
+std::unique_ptr<Plan> make_plan(const std::shared_ptr<const model::Model>& model, Backend& backend, KvFormat kv) {
   PlanOptions options;
-  options.kv_format = KvFormat::f32;
+  options.kv_format = kv;
   options.kv_tokens = options.max_batch_rows = options.max_output_rows = kWindow;
-  auto plan = or_exit(reference::make_backend(std::move(rounding))->compile(model, options));
+  auto plan = or_exit(backend.compile(model, options));
   or_exit(plan->load({}, nullptr));
   return plan;
 }
@@ -121,8 +126,13 @@ int main(int argc, char** argv) {
   candidates.push_back({"10 bits per 256", groups(256, 511)});
   candidates.push_back({"12 bits per 256", groups(256, 2047)});
   candidates.push_back({"14 bits per 256", groups(256, 8191)});
-  auto judge = make_plan(model, {});
-  for (Candidate& c : candidates) c.plan = make_plan(model, c.rounding);
+  auto judge = make_plan(model, *reference::make_backend(), KvFormat::f32);
+  for (Candidate& c : candidates) c.plan = make_plan(model, *reference::make_backend(c.rounding), KvFormat::f32);
+  candidates.push_back({"cpu, standard", {}, make_plan(model, *cpu::make_backend(), KvFormat::f16)});
+#if PONDER_HAVE_CUDA
+  if (auto card = cuda::make_backend(); card.ok())
+    candidates.push_back({"cuda, standard", {}, make_plan(model, **card, KvFormat::f16)});
+#endif
   const size_t vocab = size_t(model->spec.vocab_size);
   std::vector<float> expected;
   for (int n = 0; n * kWindow < tokens; ++n) {

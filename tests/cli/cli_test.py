@@ -124,6 +124,18 @@ class Run(Case):
             r = self.fails(*args, saying=saying)
             self.assertLess(len(r.stderr.splitlines()), 6, "a slip is not answered with a page")
 
+    def test_a_card_that_is_demanded_is_used_or_the_reason_given(self):
+        # Whatever machine this is: an answer, or one sentence about CUDA, driver or card; never a crash, never silence.
+        r = program.run("run", MODEL, "--backend", "cuda", QUESTION)
+        if r.returncode != 0:
+            self.assertEqual(r.returncode, 1, r.stderr)
+            self.assertRegex(r.stderr, "built without CUDA|NVIDIA")
+            self.assertEqual(len(r.stderr.strip().splitlines()), 1, r.stderr)
+        # Left to itself the program computes on what there is, and says nothing of a card that is not there.
+        self.assertNotIn("NVIDIA", self.fails_not("run", MODEL, QUESTION).stderr)
+        self.fails("run", MODEL, "--gpu-layers", "some", QUESTION, saying=("--gpu-layers", "some"), code=1)
+        self.fails("run", MODEL, "--gpu-memory", "much", QUESTION, saying="--gpu-memory", code=1)
+
     def test_models_that_are_not_there(self):
         self.fails("run", "./no-such-file.gguf", "x", saying=("no-such-file.gguf", "No such file"))
         self.fails("run", "127.0.0.1:9/library/nothing", "x", saying="127.0.0.1")

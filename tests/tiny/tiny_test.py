@@ -1,11 +1,14 @@
 """200 tasks that the built-in model never saw, asked through the API: at least 97 % of its answers are right.
 
-tiny_test.py BINARY [--tasks N] [--seed S]
+tiny_test.py BINARY [--tasks N] [--seed S] [--backend NAME] [--beside NAME]
 
 The tasks come from models/ponder-tiny/tasks.py, which made the training data too: training drew from seeds 1000 to 1012
 and their streams, this test draws from another. Every family has a procedure that knows the right answer; an answer is
 what stands in the last \\boxed{} of the reply, the thought split off. Questions that no family covers are right when the
 model boxes nothing and says that it cannot help.
+
+With --beside the same tasks are asked of a second backend, whose texts must be the same for at least 90 %: two devices
+round differently, so a text may take another turn where two tokens were nearly equal.
 """
 
 import argparse
@@ -25,6 +28,7 @@ import tasks
 from program import Program
 
 REQUIRED = 0.97
+SAME_TEXTS = 0.90
 
 
 def boxed(text):
@@ -57,17 +61,39 @@ def ask(url, question):
         return json.load(reply)
 
 
+def ask_all(binary, backend, samples):
+    with Program(binary).serve("--backend", backend) as url, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda s: ask(url, s[1]), samples))
+
+
+def compare(samples, ours, theirs, name):
+    """Prints where the texts part; the share that is the same."""
+    def text(reply):
+        return reply["message"].get("thinking", "") + "\n" + reply["message"]["content"]
+    same = 0
+    for (family, question, *_), a, b in zip(samples, map(text, ours), map(text, theirs)):
+        if a == b:
+            same += 1
+            continue
+        at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+        print(f"differs from {name}: {family}: {question!r} after {a[max(0, at - 40):at]!r}: "
+              f"{a[at:at + 20]!r}, there {b[at:at + 20]!r}")
+    print(f"{same} of {len(samples)} texts are the same as with {name} ({same / len(samples):.1%})")
+    return same / len(samples)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary")
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--seed", type=int, default=777777)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--beside")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     samples = [tasks.sample(rng) for _ in range(args.tasks)]
     start = time.time()
-    with Program(args.binary).serve() as url, concurrent.futures.ThreadPoolExecutor(4) as pool:
-        replies = list(pool.map(lambda s: ask(url, s[1]), samples))
+    replies = ask_all(args.binary, args.backend, samples)
     table, wrong, broken = collections.defaultdict(lambda: [0, 0, 0]), [], []
     for (family, question, _, _, wanted), reply in zip(samples, replies):
         content, thinking = reply["message"]["content"], reply["message"].get("thinking", "")
@@ -89,6 +115,10 @@ def main():
         print(f"wrong: {family}: {question!r} wanted {wanted!r}, got {content!r}")
     for question, thinking, content in broken:
         print(f"the thought is not split off: {question!r}: {thinking!r} | {content!r}")
+    if args.beside:
+        share_same = compare(samples, replies, ask_all(args.binary, args.beside, samples), args.beside)
+        if share_same < SAME_TEXTS:
+            return 1
     return 0 if share >= REQUIRED and not broken else 1
 
 

@@ -13,6 +13,7 @@
 
 #include <cuda_runtime.h>
 
+#include "backend/cpu/front.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/driver/nvml.h"
 #include "backend/cuda/measure.h"
@@ -182,7 +183,7 @@ class Bench {
 
 int main(int argc, char** argv) {
   const Options o = parse(argc, argv);
-  auto backend = must(backend::cuda::make_backend());
+  auto backend = must(backend::cuda::make_backend(backend::cpu::make_front_layers));
   size_t free_before = 0, free_after = 0, total = 0;
   const double bandwidth = must(backend::cuda::read_bandwidth());
   cudaMemGetInfo(&free_before, &total);

@@ -119,7 +119,7 @@ Result<Layout> Layout::make(const model::Model& model, const PlanOptions& option
     l.max_heads = std::max(l.max_heads, s.n_heads);
     l.max_tile_queries = std::max(l.max_tile_queries, tile_rows(s) * (s.n_heads / s.n_kv_heads));
   }
-  PONDER_CHECK_OK(place(l.head, model.output, options, Role::sensitive, l));
+  if (model.output) PONDER_CHECK_OK(place(l.head, model.output, options, Role::sensitive, l));
 
   l.rope_floats = 2 * spec.rope.dims;
   const int64_t partials = (options.kv_tokens + kPartialTokens - 1) / kPartialTokens;

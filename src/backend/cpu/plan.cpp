@@ -85,7 +85,8 @@ Result<void> CpuPlan::load(const Progress& progress, const StopFlag* stop) {
   PONDER_TRY(scratch_, os::Arena::allocate(layout_.report.scratch));
   StepBuffers::cut(layout_, model_->spec, options_, scratch_.data(), &buffers_);
 
-  std::vector<PlacedMatrix*> all{&layout_.head};
+  std::vector<PlacedMatrix*> all;
+  if (model_->output) all.push_back(&layout_.head);
   for (LayerLayout& l : layout_.layers) {
     PlacedMatrix* own[7];
     matrices(l, own);
@@ -163,7 +164,7 @@ Result<void> CpuPlan::pack(const Progress& progress, const StopFlag* stop) {
         PlacedMatrix* own[7];
         matrices(layout_.layers[i], own);
         for (const PlacedMatrix* m : own) pack_share(t, *m);
-      } else {
+      } else if (model_->output) {
         pack_share(t, layout_.head);
       }
       if (t == 0) {
@@ -206,6 +207,13 @@ Result<void> CpuPlan::launch(const Batch& batch, const StopFlag* stop) {
   cancelled_ = !step_.run(batch, stop, &results_);
   in_flight_ = true;
   return {};
+}
+
+Result<bool> CpuPlan::run_front(const Batch& batch, const StopFlag* stop, float* x_out) {
+  if (!loaded_) return Error{ErrorCode::internal, "the plan is not loaded yet"};
+  if (!step_.run(batch, stop, &results_)) return false;
+  std::memcpy(x_out, buffers_.x, batch.rows.size() * size_t(model_->spec.hidden_size) * sizeof(float));
+  return true;
 }
 
 Result<std::vector<RowResult>> CpuPlan::collect() {

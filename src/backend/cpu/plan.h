@@ -28,6 +28,8 @@ class CpuPlan : public Plan {
   Result<std::vector<RowResult>> collect() override;
   Result<void> prepare_page(kv::PageId page) override;
   void copy_page(kv::PageId from, kv::PageId to) override;
+  /// Of a model without a head (front.h): the residual stream behind its layers; sequences stay as they are.
+  Result<bool> run_front(const Batch& batch, const StopFlag* stop, float* x_out);
 
   /// Where the time of all steps since the last reset went.
   PhaseTimes& times() { return step_.times(); }

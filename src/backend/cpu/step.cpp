@@ -76,6 +76,7 @@ bool Step::run(const Batch& batch, const StopFlag* stop, std::vector<RowResult>*
 void Step::thread(int t) {
   StepBuffers& b = *buffers_;
   const int hidden = spec_.hidden_size;
+  const bool has_head = bool(model_.output);  // else another device goes on where the layers end
   int n = int(batch_->rows.size());
   float* x = b.x;
   embed(t);
@@ -85,7 +86,7 @@ void Step::thread(int t) {
   for (size_t i = 0; i < layout_.layers.size(); ++i) {
     const LayerLayout& l = layout_.layers[i];
     const model::LayerSpec& s = spec_.layers[i];
-    const bool last = i + 1 == layout_.layers.size();
+    const bool last = has_head && i + 1 == layout_.layers.size();
     const int64_t q_size = s.q_size(), kv_size = s.kv_size(), qkv = q_size + 2 * kv_size;
 
     inputs(t, l.q, &l.k, &l.v, n, false, [&](int row, float* scratch) -> const float* {
@@ -147,7 +148,7 @@ void Step::thread(int t) {
     mark(t, Phase::down);
     if (stopped_) return;
   }
-  head(t);
+  if (has_head) head(t);
 }
 
 // Embeddings of the rows, and their cosines and sines, from doubles.

@@ -86,10 +86,10 @@ void CudaPlan::describe() {
                          (placement_.cards.size() > 1 ? " " + std::to_string(cards_[size_t(p.card)].card.index) : "");
 }
 
-uint64_t CudaPlan::available_memory() const {
-  // A split model has filled its budget: what it reported is what there is.
-  if (front_ || placement_.cards.size() > 1) return placement_.report.total();
-  return cards_[size_t(placement_.cards[0].card)].budget;
+std::optional<uint64_t> CudaPlan::spare_memory() const {
+  if (front_ || placement_.cards.size() > 1) return 0;  // a split model has filled its budget
+  const uint64_t budget = cards_[size_t(placement_.cards[0].card)].budget, total = placement_.report.total();
+  return budget > total ? budget - total : 0;
 }
 
 Result<void> CudaPlan::load(const Progress& progress, const StopFlag* stop) {

@@ -20,7 +20,7 @@ class CudaPlan final : public Plan {
   const MemoryReport& memory_report() const override { return placement_.report; }
   const PlanInfo& info() const override { return info_; }
   const model::ModelSpec& spec() const override { return model_->spec; }
-  uint64_t available_memory() const override;
+  std::optional<uint64_t> spare_memory() const override;
   Result<void> load(const Progress& progress, const StopFlag* stop) override;
   Result<void> launch(const Batch& batch, const StopFlag* stop) override;
   Result<std::vector<RowResult>> collect() override;

@@ -7,6 +7,7 @@
 #include <map>
 #include <thread>
 
+#include "backend/cpu/front.h"
 #include "backend/cuda/test_card.h"
 #include "backend/reference/reference.h"
 #include "backend/testing.h"
@@ -301,6 +302,59 @@ TEST(CudaPlan, RefusesWhatDoesNotFitWithNumbers) {
   plan = (*backend)->compile(cpu::models()[0].model, o);
   ASSERT_FALSE(plan.ok());
   EXPECT_EQ(plan.error().code, ErrorCode::unsupported);
+}
+
+TEST(CudaPlan, ASplitModelIsAsRightAsAWholeOne) {
+  PONDER_NEEDS_A_CARD();
+  auto backend = make_backend(cpu::make_front_layers);
+  ASSERT_TRUE(backend.ok());
+  for (const cpu::Named& m : cpu::models()) {
+    if (m.model->spec.n_layers < 2) continue;
+    PlanOptions o = options();
+    o.gpu_layers = 1;
+    auto split = (*backend)->compile(m.model, o);
+    ASSERT_TRUE(split.ok()) << split.error().message;
+    ASSERT_TRUE((*split)->load({}, nullptr).ok());
+    EXPECT_EQ((*split)->info().gpu_layers, 1);
+    EXPECT_NE((*split)->info().placement.find("layer 1 on the processor, layer 2 on"), std::string::npos)
+        << (*split)->info().placement;
+    auto judge = reference::make_backend()->compile(m.model, o);
+    ASSERT_TRUE(judge.ok() && (*judge)->load({}, nullptr).ok());
+    std::vector<TokenId> ids;
+    for (int i = 0; i < kPrompt; ++i) ids.push_back(token_at(0, i, m.model->spec.vocab_size));
+    std::vector<std::vector<float>> expected;
+    ASSERT_TRUE(testing::run_window(**judge, ids, {}, 300, [&](int, std::span<const float> l) {
+                  expected.emplace_back(l.begin(), l.end());
+                }).ok());
+    testing::RelativeL2 distance;
+    ASSERT_TRUE(testing::run_window(**split, ids, {}, 300, [&](int p, std::span<const float> l) {
+                  distance.add(l, expected[size_t(p)]);
+                }).ok());
+    std::printf("  %-24s split, relative L2 against the reference %.2e\n", m.name, distance.value());
+    EXPECT_LT(distance.value(), 3e-2) << m.name;
+    // The same bits however the prompt is cut, here too.
+    const Logits want = tell(**split, {1, 512, false, false});
+    for (const Story& story : {Story{3, 7, false, false}, Story{8, 64, true, false}, Story{1, 1, false, true}})
+      for (const auto& [position, logits] : tell(**split, story)) EXPECT_EQ(logits, want.at(position)) << m.name;
+  }
+}
+
+TEST(CudaPlan, TwoCardsGiveTheBitsOfOne) {
+  PONDER_NEEDS_A_CARD();
+  if (find_cards()->size() < 2) GTEST_SKIP() << "needs two NVIDIA cards";
+  for (const cpu::Named& m : cpu::models()) {
+    if (m.model->spec.n_layers < 2) continue;
+    auto whole = make_plan(m.model);
+    PlanOptions o = options();
+    o.gpu_memory = whole->memory_report().total() - 1;
+    auto two = make_plan(m.model, o);
+    ASSERT_NE(two, nullptr);
+    EXPECT_NE(two->info().placement.find("layer 2 on"), std::string::npos) << two->info().placement;
+    for (const Story& story : {Story{1, 64, false, false}, Story{8, 7, true, false}, Story{2, 1, false, true}}) {
+      const Logits want = tell(*whole, story);
+      for (const auto& [position, logits] : tell(*two, story)) EXPECT_EQ(logits, want.at(position)) << m.name;
+    }
+  }
 }
 
 TEST(CudaPlan, StopsLoadingAndMayBeTriedAgain) {

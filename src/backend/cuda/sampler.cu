@@ -1,5 +1,6 @@
-// Four kernels: (edit: bias, penalties, mask, only if some row has any) -> maxima of 64 logits each -> spread: what needs
-// all of the vocabulary (masses by distance from the maximum; the race without filters) -> choose: one block per row.
+// Five kernels: (edit: bias, penalties, mask, only if some row has any) -> maxima of 64 logits each -> spread: what needs
+// all of the vocabulary (masses by distance from the maximum; the race without filters) -> race: what is surely in a
+// nucleus over everything -> choose: one block per row.
 // The candidates that filters leave are sorted in shared memory; if equal logits make them too many, the host draws.
 // Sums are of integers and the winner is a maximum over (value, token), so the order of threads cannot matter.
 // Read first: sample/sample.cpp, whose results these are. Then sampler_test.cu.
@@ -246,21 +247,99 @@ __device__ void sort_ranks(uint64_t* list, int n) {
   __syncthreads();
 }
 
-// What a nucleus needs of a sorted list: how many lead until their masses, on top of `sum`, reach `goal`.
-// One thread: the lists are short, or the race behind them is longer.
-__device__ int nucleus_size(const uint64_t* list, int n, float max, uint64_t sum, unsigned __int128 goal) {
-  for (int i = 0; i < n; ++i) {
-    sum += uint64_t(mass_of(value_of(list[i]) - max));
-    if (static_cast<unsigned __int128>(sum) * kDeviceMassOne >= goal) return i + 1;
+// The smallest sum of masses that a nucleus of `total` needs.
+__device__ uint64_t goal_of(float top_p, uint64_t total) {
+  const unsigned __int128 exact = static_cast<unsigned __int128>(fraction_of(top_p)) * total;
+  return uint64_t((exact + (kDeviceMassOne - 1)) / kDeviceMassOne);
+}
+
+// What a nucleus needs of a sorted list: how many lead until their masses, on top of `sum`, reach `goal`. One warp.
+__device__ int nucleus_size(const uint64_t* list, int n, float max, uint64_t sum, uint64_t goal) {
+  const int lane = threadIdx.x % 32;
+  for (int first = 0; first < n; first += 32) {
+    const int i = first + lane;
+    uint64_t here = i < n ? uint64_t(mass_of(value_of(list[i]) - max)) : 0;
+    for (int d = 1; d < 32; d *= 2) {
+      const uint64_t below = __shfl_up_sync(~0u, here, d);
+      if (lane >= d) here += below;
+    }
+    const unsigned reached = __ballot_sync(~0u, i < n && sum + here >= goal);
+    if (reached != 0) return first + __ffs(int(reached));
+    sum += __shfl_sync(~0u, here, 31);
   }
   return n;
+}
+
+// Sum of the list's masses. One warp.
+__device__ uint64_t mass_sum(const uint64_t* list, int n, float max) {
+  uint64_t sum = 0;
+  for (int i = threadIdx.x % 32; i < n; i += 32) sum += uint64_t(mass_of(value_of(list[i]) - max));
+  for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+  return sum;
+}
+
+// Where the sum of masses, from the most likely bucket on, reaches the goal.
+struct Crossing {
+  uint64_t goal = 0, before = 0;
+  int bucket = 0;
+};
+// One warp: each lane has a run of buckets.
+__device__ Crossing find_crossing(const unsigned long long* masses, float top_p) {
+  constexpr int kRun = kBuckets / 32;
+  static_assert(kBuckets % 32 == 0);
+  const int lane = threadIdx.x % 32;
+  uint64_t own = 0;
+  for (int i = 0; i < kRun; ++i) own += masses[lane * kRun + i];
+  uint64_t upto = own;
+  for (int d = 1; d < 32; d *= 2) {
+    const uint64_t below = __shfl_up_sync(~0u, upto, d);
+    if (lane >= d) upto += below;
+  }
+  Crossing c;
+  c.goal = goal_of(top_p, __shfl_sync(~0u, upto, 31));
+  const unsigned reached = __ballot_sync(~0u, upto >= c.goal);
+  const int where = reached != 0 ? __ffs(int(reached)) - 1 : 31;
+  c.bucket = where * kRun;
+  c.before = __shfl_sync(~0u, upto - own, where);
+  while (c.bucket < kBuckets - 1 && c.before + masses[c.bucket] < c.goal) c.before += masses[c.bucket++];
+  return c;
+}
+
+__device__ bool is_likely(const DrawRequest& r, float max, float x) {
+  return r.min_p <= 0.f || x == max || uint64_t(mass_of(x - max)) >= fraction_of(r.min_p);
+}
+
+// A nucleus over everything: what lies in a bucket before the crossing is in it.
+__global__ void race_kernel(Rows rows) {
+  begin();
+  const int row = blockIdx.y;
+  const DrawRequest r = rows.requests[row];
+  if (r.active == 0 || is_greedy(r) || is_limited(r, rows.vocab) || r.top_p >= 1.f) return;
+  const Row logits(rows, r, row);
+  const float max = row_max<kThreads>(rows, row);
+  if (max == kDeviceNone) return;
+  __shared__ int crossing;
+  if (threadIdx.x < 32) {
+    const Crossing c = find_crossing(rows.masses + row * kBuckets, r.top_p);
+    if (threadIdx.x == 0) crossing = c.bucket;
+  }
+  __syncthreads();
+  Race race{r, max};
+  const int first = blockIdx.x * kChunkBlocks * kBlock, last = min(rows.vocab, first + kChunkBlocks * kBlock);
+  for (int i = first + threadIdx.x; i < last; i += kThreads) {
+    const float x = logits.at(i);
+    if (x > kDeviceNone && mass_of(x - max) != 0 && bucket_of(max, x) < crossing && is_likely(r, max, x))
+      race.enter(x, i);
+  }
+  const uint64_t best = block_best<kThreads>(race.best);
+  if (threadIdx.x == 0 && best != 0) atomicMax(&rows.best[row], (unsigned long long)best);
 }
 
 __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
   begin();
   __shared__ uint64_t list[kCandidates];
-  __shared__ int n_list, n_kept, crossing;
-  __shared__ uint64_t total, before_crossing;
+  __shared__ int n_list, n_kept;
+  __shared__ Crossing shared_crossing;
   const int row = blockIdx.x;
   const DrawRequest r = rows.requests[row];
   if (r.active == 0) return;
@@ -290,48 +369,26 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
     return answer(winner == 0 ? -1 : token_of(winner));
   }
   if (threadIdx.x == 0) n_list = 0;
-  unsigned __int128 goal = 0;
   float lowest = kDeviceNone;
   if (limited) {
     if (r.top_k < rows.n_blocks) lowest = unordered(kth_maximum(maxima, rows.n_blocks, r.top_k));
-  } else {
-    if (threadIdx.x == 0) {
-      const unsigned long long* masses = rows.masses + row * kBuckets;
-      uint64_t sum = 0, before = 0;
-      for (int i = 0; i < kBuckets; ++i) sum += masses[i];
-      const unsigned __int128 wanted = static_cast<unsigned __int128>(fraction_of(r.top_p)) * sum;
-      int c = 0;
-      while (c < kBuckets - 1 && static_cast<unsigned __int128>(before + masses[c]) * kDeviceMassOne < wanted)
-        before += masses[c++];
-      total = sum;
-      crossing = c;
-      before_crossing = before;
-    }
-    __syncthreads();
-    goal = static_cast<unsigned __int128>(fraction_of(r.top_p)) * total;
+  } else if (warp == 0) {
+    const Crossing c = find_crossing(rows.masses + row * kBuckets, r.top_p);
+    if (lane == 0) shared_crossing = c;
   }
   __syncthreads();
+  const Crossing crossing = limited ? Crossing{} : shared_crossing;
 
-  const uint64_t floor = r.min_p > 0.f ? fraction_of(r.min_p) : 0;
-  const auto likely = [&](float x) { return floor == 0 || x == max || uint64_t(mass_of(x - max)) >= floor; };
-  Race race{r, max};
-  // Candidates for the list; in a nucleus over everything, what lies above the crossing bucket races at once.
+  // Candidates that have to be sorted: the k most likely, or those of the bucket in which the nucleus ends.
   for (int b = warp; b < rows.n_blocks; b += n_warps) {
     if (limited ? !(maxima[b] >= lowest) || maxima[b] == kDeviceNone
-                : mass_of(maxima[b] - max) == 0 || bucket_of(max, maxima[b]) > crossing)
+                : mass_of(maxima[b] - max) == 0 || bucket_of(max, maxima[b]) > crossing.bucket)
       continue;
     for (int i = b * kBlock + lane; i < min(rows.vocab, (b + 1) * kBlock); i += 32) {
       const float x = logits.at(i);
-      bool listed;
-      if (limited) {
-        listed = x >= lowest && x > kDeviceNone;
-      } else {
-        if (!(x > kDeviceNone) || mass_of(x - max) == 0) continue;
-        const int bucket = bucket_of(max, x);
-        listed = bucket == crossing;
-        if (bucket < crossing && likely(x)) race.enter(x, i);
-      }
-      if (!listed) continue;
+      if (limited ? !(x >= lowest && x > kDeviceNone)
+                  : !(x > kDeviceNone) || mass_of(x - max) == 0 || bucket_of(max, x) != crossing.bucket)
+        continue;
       const int at = atomicAdd(&n_list, 1);
       if (at < kCandidates) list[at] = rank_of(x, i);
     }
@@ -342,23 +399,22 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
   sort_ranks(list, n);
   if (limited) n = min(n, r.top_k);
   if (nucleus) {
-    if (threadIdx.x == 0) {
+    if (warp == 0) {
+      int kept = 0;
       if (limited) {
-        uint64_t sum = 0;
-        for (int i = 0; i < n; ++i) sum += uint64_t(mass_of(value_of(list[i]) - max));
-        n_kept = nucleus_size(list, n, max, 0, static_cast<unsigned __int128>(fraction_of(r.top_p)) * sum);
-      } else if (crossing > 0 && static_cast<unsigned __int128>(before_crossing) * kDeviceMassOne >= goal) {
-        n_kept = 0;
-      } else {
-        n_kept = nucleus_size(list, n, max, before_crossing, goal);
+        kept = nucleus_size(list, n, max, 0, goal_of(r.top_p, mass_sum(list, n, max)));
+      } else if (crossing.bucket == 0 || crossing.before < crossing.goal) {
+        kept = nucleus_size(list, n, max, crossing.before, crossing.goal);
       }
+      if (lane == 0) n_kept = kept;
     }
     __syncthreads();
     n = n_kept;
   }
+  Race race{r, max, limited ? 0 : rows.best[row]};
   for (int i = threadIdx.x; i < n; i += kChooseThreads) {
     const float x = value_of(list[i]);
-    if (likely(x)) race.enter(x, token_of(list[i]));
+    if (is_likely(r, max, x)) race.enter(x, token_of(list[i]));
   }
   best = block_best<kChooseThreads>(race.best);
   answer(best == 0 ? -1 : token_of(best));
@@ -400,6 +456,7 @@ cudaError_t draw(const float* logits, int vocab, int n_rows, const DrawRequest* 
   }
   if (code == cudaSuccess) code = launch_kernel(maxima_kernel, spread, dim3(kThreads), 0, launch, rows);
   if (code == cudaSuccess) code = launch_kernel(spread_kernel, spread, dim3(kThreads), 0, launch, rows);
+  if (code == cudaSuccess) code = launch_kernel(race_kernel, spread, dim3(kThreads), 0, launch, rows);
   if (code == cudaSuccess)
     code = launch_kernel(choose_kernel, dim3(unsigned(n_rows)), dim3(kChooseThreads), 0, launch, rows);
   return code;

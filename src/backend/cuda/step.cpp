@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kSmallestBound = 1024;  // positions of the smallest graph
 constexpr int kLayersAhead = 4;       // large batches: layers on their way while the stop flag is looked at
-constexpr double kSleepShare = 0.93, kWakeSeconds = 80e-6;
+constexpr double kSleepShare = 0.96, kWakeSeconds = 60e-6;
 
 }  // namespace
 
@@ -30,7 +30,8 @@ CardStep::~CardStep() {
   cudaSetDevice(room_.card.index);
   cudaStreamSynchronize(stream_);
   for (auto& [shape, graph] : graphs_) cudaGraphExecDestroy(graph.exec);
-  if (throttle_ != nullptr) cudaEventDestroy(throttle_);
+  for (cudaEvent_t e : {throttle_, begun_, ended_})
+    if (e != nullptr) cudaEventDestroy(e);
   cudaStreamDestroy(stream_);
 }
 
@@ -42,6 +43,8 @@ Result<void> CardStep::load(const std::function<void(uint64_t)>& progress, const
     PONDER_CHECK_OK(check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "starting a stream"));
     PONDER_CHECK_OK(
         check(cudaEventCreateWithFlags(&throttle_, cudaEventDisableTiming | cudaEventBlockingSync), "making an event"));
+    PONDER_CHECK_OK(check(cudaEventCreate(&begun_), "making an event"));
+    PONDER_CHECK_OK(check(cudaEventCreate(&ended_), "making an event"));
   }
   PONDER_TRY(pages_, GrowingBuffer::reserve(room_.card.index, part_.page_bytes * uint64_t(placement_.n_pages)));
   PONDER_TRY(scratch_, DeviceBuffer::allocate(part_.scratch, "working memory"));
@@ -147,6 +150,8 @@ Result<void> CardStep::begin(const Batch& batch, std::span<const int> outputs) {
 Result<bool> CardStep::run(const float* x_in, const StopFlag* stop) {
   PONDER_CHECK_OK(use_card());
   started_ = os::monotonic_seconds();
+  PONDER_CHECK_OK(check(cudaEventRecord(begun_, stream_), "computing a step"));
+  running_ = true;
   embedded_ = x_in == nullptr;
   if (!embedded_)
     PONDER_CHECK_OK(check(cudaMemcpyAsync(buffers_.x, x_in, size_t(shape_.rows) * size_t(model_.spec.hidden_size) * 4,
@@ -245,9 +250,9 @@ cudaError_t CardStep::layer(size_t i, const Shape& shape) {
   a.out = b.attention;
   a.out_stride = q;
   a.scratch = b.attention_scratch;
-  if ((code = rope_and_store(a, launch)) != cudaSuccess) return code;
-  if (last && shape.outputs == 0) return cudaSuccess;  // nobody asks: K and V were all that mattered
-  if ((code = attend(a, launch)) != cudaSuccess) return code;
+  // When nobody asks for anything, K and V are all that matters of the last layer.
+  if (last && shape.outputs == 0) return rope_and_store(a, launch);
+  if ((code = rope_store_attend(a, launch)) != cudaSuccess) return code;
 
   float *x = b.x, *mixed = b.attention;
   int rows = shape.rows;
@@ -351,20 +356,28 @@ Result<void> CardStep::fetch_logits(int i, float* to) {
 
 Result<void> CardStep::wait() {
   PONDER_CHECK_OK(use_card());
-  // Sleeping through most of a step leaves the processor to others; watching the rest answers at once.
+  if (!running_) return check(cudaStreamSynchronize(stream_), "computing a step");
+  running_ = false;
+  PONDER_CHECK_OK(check(cudaEventRecord(ended_, stream_), "computing a step"));
+  // Sleeping through most of a step leaves the processor to others; watching the rest answers at once. How long such a
+  // step takes is the card's own figure: what the host saw would contain its sleep.
   double& usual = durations_[shape_];
   const double doze = usual * kSleepShare - kWakeSeconds - (os::monotonic_seconds() - started_);
   if (doze > 50e-6) std::this_thread::sleep_for(std::chrono::duration<double>(doze));
   cudaError_t code;
-  while ((code = cudaStreamQuery(stream_)) == cudaErrorNotReady) {
-    if (os::monotonic_seconds() - started_ > 4 * usual + 1e-3) {  // nothing is known of such a step yet
-      code = cudaStreamSynchronize(stream_);
+  while ((code = cudaEventQuery(ended_)) == cudaErrorNotReady) {
+    if (os::monotonic_seconds() - started_ > 2 * usual + 1e-3) {  // nothing is known of such a step yet
+      code = cudaEventSynchronize(ended_);
       break;
     }
   }
-  const double took = os::monotonic_seconds() - started_;
-  usual = usual == 0 ? took : took < usual ? 0.7 * usual + 0.3 * took : 0.95 * usual + 0.05 * std::min(took, 2 * usual);
-  return check(code, "computing a step");
+  PONDER_CHECK_OK(check(code, "computing a step"));
+  float milliseconds = 0;
+  if (cudaEventElapsedTime(&milliseconds, begun_, ended_) == cudaSuccess) {
+    const double took = double(milliseconds) * 1e-3;
+    usual = usual == 0 || took < usual ? took : 0.9 * usual + 0.1 * std::min(took, 2 * usual);
+  }
+  return {};
 }
 
 }  // namespace ponder::backend::cuda

@@ -87,7 +87,9 @@ class CardStep {
   Shape shape_;
   bool embedded_ = false;
   std::map<Shape, Graph> graphs_;
-  std::map<Shape, double> durations_;  // seconds, moving average
+  std::map<Shape, double> durations_;  // seconds on the card, moving average
+  cudaEvent_t begun_ = nullptr, ended_ = nullptr;
+  bool running_ = false;  // between run() and the end of wait()
   double started_ = 0;
 };
 

@@ -36,9 +36,16 @@ uint64_t StepBuffers::cut(const model::ModelSpec& spec, const PlanOptions& optio
   take(b.meta, uint64_t(3 * rows));
   take(b.page_table, uint64_t(rows * b.max_pages));
   take(b.rope, uint64_t(int64_t(max_position) * spec.rope.dims));
-  const int64_t widest = std::max({hidden, q, ffn});
-  const int64_t outputs_of_one = std::max({q + 2 * kv, 2 * ffn, hidden, has_head ? vocab : 0});
-  take(b.linear, linear_scratch_bytes(rows, int(widest), int(outputs_of_one)));
+  size_t linear = 0;  // of the launch that needs most
+  const auto launch = [&](int n, int64_t columns, int64_t results) {
+    if (n > 0) linear = std::max(linear, linear_scratch_bytes(n, int(columns), int(results)));
+  };
+  launch(rows, hidden, q + 2 * kv);
+  launch(rows, q, hidden);
+  launch(rows, hidden, 2 * ffn);
+  launch(rows, ffn, hidden);
+  launch(outputs, hidden, vocab);
+  take(b.linear, linear);
   take(b.attention_scratch, attention_scratch_bytes(l.n_heads, l.n_kv_heads, l.head_dim, max_position));
   take(b.sampler, has_head ? sampler_scratch_bytes(outputs, int(vocab)) : 0);
   return used;

@@ -11,6 +11,7 @@
 #include "base/os/system.h"
 #include "cli/context.h"
 #include "cli/terminal.h"
+#include "runtime/backends.h"
 #include "runtime/direct.h"
 
 namespace ponder::cli {
@@ -41,7 +42,7 @@ double median(std::vector<double> v) {
 
 class Bench {
  public:
-  Bench(backend::Plan& plan, int threads) : plan_(plan), threads_(threads) {}
+  explicit Bench(backend::Plan& plan) : plan_(plan) {}
 
   // Feeds `n` random tokens to each sequence in batches of 512 rows; the last row asks for a token if `draw`.
   Result<double> prefill(std::vector<std::unique_ptr<backend::SequenceState>>& states, int n) {
@@ -92,18 +93,18 @@ class Bench {
       if (r == 0) continue;
       rates.push_back(double(tokens) * batch / seconds);
       if (prompt) continue;
-      PONDER_TRY(const double read, backend::cpu::measure_read_gbs(threads_));
-      reads.push_back(read);
+      reads.push_back(runtime::read_bandwidth_of(plan_.info()));
     }
     m.tokens_per_second = median(rates);
     m.slowest = *std::min_element(rates.begin(), rates.end());
     m.fastest = *std::max_element(rates.begin(), rates.end());
     if (prompt) {
-      m.fraction = m.tokens_per_second * double(spec.linear_macs()) * 1e-9 / int8_gmacs;
+      if (int8_gmacs > 0) m.fraction = m.tokens_per_second * double(spec.linear_macs()) * 1e-9 / int8_gmacs;
     } else {
       const double read = median(reads);
       const double kv = double(plan_.memory_report().kv_per_token) * (depth + n / 2.0) * batch;
-      m.fraction = m.tokens_per_second / batch * (double(plan_.info().bytes_per_token) + kv) * 1e-9 / read;
+      if (read > 0)
+        m.fraction = m.tokens_per_second / batch * (double(plan_.info().bytes_per_token) + kv) * 1e-9 / read;
       m.limit_gb = read;
     }
     return m;
@@ -125,7 +126,6 @@ class Bench {
   }
 
   backend::Plan& plan_;
-  const int threads_;
   std::mt19937 rng_{1};
   const sample::Params params_ = greedy_params();
   const sample::Request greedy_ = [this] {
@@ -150,9 +150,10 @@ Result<void> bench(Context& context, BenchFlags& flags) {
   const double load_seconds = os::monotonic_seconds() - load_start;
   bar.clear();
   const auto& info = plan->info();
-  PONDER_TRY(const double read, backend::cpu::measure_read_gbs(info.threads));
-  const double gmacs = backend::cpu::measure_int8_gmacs(info.threads);
-  Bench runner(*plan, info.threads);
+  const double read = runtime::read_bandwidth_of(info);
+  // What a card's integer units do at best is not measured: prompts there have no fraction.
+  const double gmacs = info.gpu_layers > 0 ? 0 : backend::cpu::measure_int8_gmacs(info.threads);
+  Bench runner(*plan);
   std::vector<Measured> all;
   for (const int depth : flags.depth)
     for (const int batch : flags.batch) {
@@ -200,9 +201,11 @@ Result<void> bench(Context& context, BenchFlags& flags) {
   fmt::print(
       "| test | depth | batch | tokens/s (slowest - fastest) | of this machine's limit |\n|---|---|---|---|---|\n");
   for (const auto& m : all)
-    fmt::print("| {} | {} | {} | {:.2f} ({:.2f} - {:.2f}) | {:.0f} % of {} |\n", m.test, m.depth, m.batch,
-               m.tokens_per_second, m.slowest, m.fastest, 100 * m.fraction,
-               m.limit_gb > 0 ? fmt::format("{:.1f} GB/s", m.limit_gb) : fmt::format("{:.0f} GMAC/s", gmacs));
+    fmt::print("| {} | {} | {} | {:.2f} ({:.2f} - {:.2f}) | {} |\n", m.test, m.depth, m.batch, m.tokens_per_second,
+               m.slowest, m.fastest,
+               m.limit_gb > 0 ? fmt::format("{:.0f} % of {:.1f} GB/s", 100 * m.fraction, m.limit_gb)
+               : gmacs > 0    ? fmt::format("{:.0f} % of {:.0f} GMAC/s", 100 * m.fraction, gmacs)
+                              : std::string("-"));
   return {};
 }
 

@@ -4,13 +4,13 @@
 
 #include <fmt/format.h>
 
-#include "backend/cpu/limits.h"
 #include "base/os/system.h"
 #include "cli/chat_view.h"
 #include "cli/context.h"
 #include "cli/keys.h"
 #include "cli/repl.h"
 #include "cli/terminal.h"
+#include "runtime/backends.h"
 #include "runtime/think.h"
 #include "runtime/wire.h"
 
@@ -83,10 +83,12 @@ Result<void> run(Context& context, RunFlags& flags) {
 }  // namespace
 
 namespace {
-// GB/s that all cores read together, measured now: machines drift. 0 where it could not be measured.
-double read_bandwidth() {
-  auto read = backend::cpu::measure_read_gbs(os::physical_cores());
-  return read.ok() ? *read : 0;
+// GB/s that all cores (or the card) read together, measured now: machines drift. 0 where it could not be measured.
+double read_bandwidth(const std::string& backend) {
+  backend::PlanInfo info;
+  info.backend = backend;
+  info.threads = os::physical_cores();
+  return runtime::read_bandwidth_of(info);
 }
 }  // namespace
 
@@ -95,7 +97,7 @@ void print_figures(const runtime::ChatResult& result, bool verbose, bool speed) 
   if (const auto note = ending_note(result); !note.empty()) fmt::print(stderr, "note: {}\n", note);
   if (result.done_reason == "cancelled" && !verbose) return;
   if (verbose || speed) {
-    const double read = read_bandwidth();
+    const double read = read_bandwidth(result.backend);
     fmt::print(stderr, "\n{}", verbose ? verbose_table(result, read) : speed_line(result, read) + "\n");
   } else if (stderr_is_terminal()) {
     fmt::print(stderr, "\n\x1b[2m{}\x1b[0m\n", speed_line(result, 0));

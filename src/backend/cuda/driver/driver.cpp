@@ -41,7 +41,7 @@ Result<DriverApi> load_driver() {
   constexpr const char* kNames[] = {"libcuda.so.1", "/usr/lib/wsl/lib/libcuda.so.1"};
   // Never closed: the CUDA runtime asks for the same library by name and must find this one.
   static const auto library = os::SharedLibrary::open(kNames, int(std::size(kNames)));
-  if (!library.ok()) return broken("no NVIDIA driver is installed (libcuda.so.1 was not found)");
+  if (!library.ok()) return Error{ErrorCode::not_found, "no NVIDIA driver is installed (libcuda.so.1 was not found)"};
   DriverApi api;
   bool complete = true;
   const auto take = [&](auto& function, const char* name) {

@@ -36,7 +36,7 @@ struct DriverApi {
 };
 
 /// Loads libcuda.so.1 from where the system keeps it, or from WSL's folder. Stays loaded, so that the CUDA runtime finds
-/// the same one.
+/// the same one. Without a driver (code not_found) this is simply a machine without a card.
 Result<DriverApi> load_driver();
 
 /// The usable cards, at least one. Errors (code unsupported) say what is wrong with driver or cards and what to do.

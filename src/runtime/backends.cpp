@@ -1,0 +1,96 @@
+#include "runtime/backends.h"
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/limits.h"
+#include "backend/reference/reference.h"
+#include "base/log.h"
+#include "base/os/system.h"
+#if PONDER_HAVE_CUDA
+#include "backend/cpu/front.h"
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/measure.h"
+#endif
+
+#ifndef PONDER_HAVE_CUDA
+#define PONDER_HAVE_CUDA 0
+#endif
+
+namespace ponder::runtime {
+namespace {
+
+/// Below this a card gains nothing worth its start (about half a second).
+constexpr uint64_t kSmallModel = uint64_t(64) << 20;
+
+Result<std::unique_ptr<backend::Backend>> make_cuda() {
+#if PONDER_HAVE_CUDA
+  return backend::cuda::make_backend(backend::cpu::make_front_layers);
+#else
+  return Error{ErrorCode::unsupported,
+               "this ponder was built without CUDA; build it where a CUDA toolkit is found (make cuda-toolkit)"};
+#endif
+}
+
+class AutoBackend final : public backend::Backend {
+ public:
+  const char* name() const override { return "auto"; }
+
+  Result<std::unique_ptr<backend::Plan>> compile(std::shared_ptr<const model::Model> model,
+                                                 const backend::PlanOptions& options) override {
+    const bool small = model->weight_bytes < kSmallModel;
+    if (!small && options.gpu_layers != 0 && card()) {
+      auto plan = card_->compile(model, options);
+      if (plan.ok() || options.gpu_layers > 0) return plan;  // layers that were demanded are not silently left out
+      log(LogLevel::warning, "the processor computes, not the card: " + plan.error().message);
+    }
+    return backend::cpu::make_backend()->compile(std::move(model), options);
+  }
+
+ private:
+  // Looked for once, when a model first wants one.
+  bool card() {
+    if (looked_) return card_ != nullptr;
+    looked_ = true;
+    auto found = make_cuda();
+    if (found.ok()) {
+      card_ = std::move(*found);
+    } else {
+      // A machine without a card is nothing to talk about; a card that cannot be used is.
+      const bool quiet = found.error().code == ErrorCode::not_found || !PONDER_HAVE_CUDA;
+      log(quiet ? LogLevel::debug : LogLevel::warning, "the processor computes, not a card: " + found.error().message);
+    }
+    return card_ != nullptr;
+  }
+
+  bool looked_ = false;
+  std::unique_ptr<backend::Backend> card_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name) {
+  if (name == "auto") return std::unique_ptr<backend::Backend>(std::make_unique<AutoBackend>());
+  if (name == "cuda") return make_cuda();
+  if (name == "cpu") return backend::cpu::make_backend();
+  if (name == "reference") return backend::reference::make_backend();
+  return Error{ErrorCode::invalid_argument, "unknown backend \"" + name + "\"; known: auto, cuda, cpu, reference"};
+}
+
+double read_bandwidth_of(const backend::PlanInfo& info) {
+#if PONDER_HAVE_CUDA
+  if (info.backend == "cuda") {
+    auto read = backend::cuda::read_bandwidth();
+    return read.ok() ? *read * 1e-9 : 0;
+  }
+#endif
+  auto read = backend::cpu::measure_read_gbs(info.threads);
+  return read.ok() ? *read : 0;
+}
+
+std::string processor_of(const backend::PlanInfo& info, int n_layers) {
+  if (info.gpu_layers <= 0 || n_layers <= 0) return "100% CPU";
+  if (info.gpu_layers >= n_layers) return "100% GPU";
+  const int gpu = (100 * info.gpu_layers + n_layers / 2) / n_layers;
+  return std::to_string(100 - gpu) + "%/" + std::to_string(gpu) + "% CPU/GPU";
+}
+
+}  // namespace ponder::runtime

@@ -1,0 +1,21 @@
+// Backends by their names on the command line, and the choice among them.
+#pragma once
+
+#include <memory>
+
+#include "backend/backend.h"
+#include "runtime/client.h"
+
+namespace ponder::runtime {
+
+/// "auto" (a card when there is one and the model gains by it, else the processor; the log says why), "cuda", "cpu",
+/// "reference". A card that was demanded and cannot be used is an Error that says why.
+Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name);
+
+/// GB/s that the plan's device reads when it does nothing else, measured now; 0 where that failed.
+double read_bandwidth_of(const backend::PlanInfo& info);
+
+/// "100% GPU", "100% CPU", or Ollama's "25%/75% CPU/GPU" by layers.
+std::string processor_of(const backend::PlanInfo& info, int n_layers);
+
+}  // namespace ponder::runtime
