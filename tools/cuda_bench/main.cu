@@ -249,6 +249,8 @@ int run(int argc, char** argv) {
   must(cudaStreamCreate(&s.launch.stream), "stream");
   s.launch.limits = &s.limits;
   s.launch.pdl = s.limits.compute >= 90;
+  if (const char* compute = std::getenv("CUDA_BENCH_COMPUTE"))
+    s.limits.compute = std::atoi(compute);  // kernels of an older card
   {
     const size_t n = size_t(2) << 30;
     Buffer<uint8_t> p(n);
@@ -294,8 +296,10 @@ int run(int argc, char** argv) {
   Buffer<uint8_t> scratch(scratch_bytes);
   const std::string only = argc > 1 ? argv[1] : "";
   if (only == "token") {
+    const char* only_depth = std::getenv("CUDA_BENCH_DEPTH");
     for (const int n : counts)
-      for (const int depth : {n > 16 ? 0 : 512, 8192}) bench_token(s, n, depth);
+      for (const int depth : {n > 16 ? 0 : 512, 8192})
+        if (only_depth == nullptr || depth == std::atoi(only_depth)) bench_token(s, n, depth);
     return 0;
   }
   for (const Shape& shape : shapes)

@@ -20,16 +20,12 @@ __global__ void __launch_bounds__(kWarps * 32) rope_and_store_kernel(const __gri
   const bool is_q = head < a.n_heads, is_k = !is_q && head < a.n_heads + a.n_kv_heads;
   if (!is_q) head -= a.n_heads + (is_k ? 0 : a.n_kv_heads);
   wait_for_previous_kernel();
-  const int position = a.positions[row];
-  if (position < 0) return;
-
   const float* from = is_q ? a.q + row * a.q_stride : is_k ? a.k + row * a.k_stride : a.v + row * a.v_stride;
   float v[8];
-  prepare_head(a, position, from + head * a.head_dim,
-               is_q   ? a.q_norm
-               : is_k ? a.k_norm
-                      : nullptr,
-               is_q || is_k, heads[warp], lane, v);
+  load_head(a, from + head * a.head_dim, lane, v);
+  const int position = a.positions[row];
+  if (position < 0) return;
+  prepare_head(a, position, is_q ? a.q_norm : is_k ? a.k_norm : nullptr, is_q || is_k, heads[warp], lane, v);
   if (is_q) {
     float* to = a.q + row * a.q_stride + head * a.head_dim;
 #pragma unroll

@@ -48,10 +48,13 @@ __device__ __forceinline__ void split_halves(float a, float b, uint32_t* high, u
   *low = as_bits(__floats2half2_rn(__fsub_rn(a, back.x), __fsub_rn(b, back.y)));
 }
 
-/// This KV head's K (then V) of the page that holds block `block` of a row's sequence.
-__device__ __forceinline__ const uint8_t* block_address(const AttentionArgs& a, int row, int block, int kv_head) {
-  const int page = a.page_table[row * a.page_table_stride + block];
+/// This KV head's K (then V) of a page.
+__device__ __forceinline__ const uint8_t* page_address(const AttentionArgs& a, int page, int kv_head) {
   return a.pages + page * a.page_stride + int64_t(kv_head) * 2 * kv_part_bytes(padded_head_dim(a.head_dim));
+}
+/// The same of the page that holds block `block` of a row's sequence.
+__device__ __forceinline__ const uint8_t* block_address(const AttentionArgs& a, int row, int block, int kv_head) {
+  return page_address(a, a.page_table[row * a.page_table_stride + block], kv_head);
 }
 
 /// All threads of the block copy K and V of one block; V of tokens past the last visible one becomes zero.

@@ -6,17 +6,23 @@
 
 namespace ponder::backend::cuda {
 
-/// v: numbers 8 lane .. + 7 of the head at `from` (zeros past head_dim), normed by `gain` if there is one, rotated if
-/// `rotate`. `staging`: kMaxHeadDim floats of shared memory of this warp.
-__device__ __forceinline__ void prepare_head(const AttentionArgs& a, int position, const float* from, const float* gain,
-                                             bool rotate, float* staging, int lane, float (&v)[8]) {
-  float squares = 0;
+/// Numbers 8 lane .. + 7 of the head at `from`, zeros past head_dim. Issued where it stands: the loads must be under way
+/// before the row's position is known.
+__device__ __forceinline__ void load_head(const AttentionArgs& a, const float* from, int lane, float (&v)[8]) {
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const int d = lane * 8 + i;
-    v[i] = d < a.head_dim ? __ldcg(from + d) : 0.f;
-    squares = i == 0 ? __fmul_rn(v[0], v[0]) : __fmaf_rn(v[i], v[i], squares);
+    v[i] = 0.f;
+    if (lane * 8 + i < a.head_dim) asm volatile("ld.global.cg.f32 %0,[%1];" : "=f"(v[i]) : "l"(from + lane * 8 + i));
   }
+}
+
+/// A loaded head, normed by `gain` if there is one, rotated if `rotate`. `staging`: kMaxHeadDim floats of shared memory of
+/// this warp.
+__device__ __forceinline__ void prepare_head(const AttentionArgs& a, int position, const float* gain, bool rotate,
+                                             float* staging, int lane, float (&v)[8]) {
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) squares = i == 0 ? __fmul_rn(v[0], v[0]) : __fmaf_rn(v[i], v[i], squares);
   if (gain != nullptr) {
 #pragma unroll
     for (int o = 1; o < 32; o <<= 1) squares = __fadd_rn(squares, __shfl_xor_sync(kAllLanes, squares, o));

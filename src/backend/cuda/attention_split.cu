@@ -96,7 +96,18 @@ __global__ void __launch_bounds__(kThreads)
   const int first_head = kv_head * per_kv + first, n_heads = min(kHeadsTogether, per_kv - first);
   clear_padding<kHeadDim>(a, shared, kStages);
   wait_for_previous_kernel();
+  // All that does not depend on the position first: with it one chain of loads less before the first product.
+  constexpr int kHeadsPerWarp = kHeadsTogether / kWarps;
+  float head[kHeadsPerWarp][8], own[8];
+  if constexpr (kFresh) {
+#pragma unroll
+    for (int i = 0; i < kHeadsPerWarp; ++i)
+      if (warp + i * kWarps < n_heads)
+        load_head(a, a.q + int64_t(first_head + warp + i * kWarps) * a.head_dim, lane, head[i]);
+    if (warp < 2) load_head(a, (warp == 0 ? a.k : a.v) + kv_head * a.head_dim, lane, own);
+  }
   const int position = a.positions[row];
+  const int likely_page = a.page_table[row * a.page_table_stride + min(int64_t(blockIdx.x), a.page_table_stride - 1)];
   if (position < 0) return;
   const int n_blocks = position / kBlockTokens + 1, n_partials = (n_blocks + kPartialBlocks - 1) / kPartialBlocks;
   // While there are enough thread blocks, one takes a block of tokens; then a partial, or several.
@@ -117,8 +128,11 @@ __global__ void __launch_bounds__(kThreads)
   const uint32_t stages = shared_address(shared);
   const auto copy = [&](Place p, int stage) {
     if (p.unit < n_units)
-      copy_block<kHeadDim>(a, stages + stage * 2 * kv_part_bytes(kHeadDim), block_address(a, row, p.block, kv_head),
-                           position + 1 - p.block * kBlockTokens);
+      copy_block<kHeadDim>(
+          a, stages + stage * 2 * kv_part_bytes(kHeadDim),
+          page_address(a, p.block == int(blockIdx.x) ? likely_page : a.page_table[row * a.page_table_stride + p.block],
+                       kv_head),
+          position + 1 - p.block * kBlockTokens);
     copy_commit();
   };
   Place now = {int(blockIdx.x), int(blockIdx.x) * unit_blocks};
@@ -129,19 +143,20 @@ __global__ void __launch_bounds__(kThreads)
   if constexpr (kFresh) {
     __shared__ float staging[kWarps][kMaxHeadDim];
     __shared__ float rotated[kHeadsTogether][kHeadDim];
-    float x[8];
-    for (int h = warp; h < n_heads; h += kWarps) {
-      prepare_head(a, position, a.q + int64_t(first_head + h) * a.head_dim, a.q_norm, true, staging[warp], lane, x);
+#pragma unroll
+    for (int i = 0; i < kHeadsPerWarp; ++i) {
+      const int h = warp + i * kWarps;
+      if (h >= n_heads) break;
+      prepare_head(a, position, a.q_norm, true, staging[warp], lane, head[i]);
       if (lane * 8 < kHeadDim) {
 #pragma unroll
-        for (int i = 0; i < 8; ++i) rotated[h][lane * 8 + i] = x[i];
+        for (int k = 0; k < 8; ++k) rotated[h][lane * 8 + k] = head[i][k];
       }
     }
     if (warp < 2) {
       const bool is_k = warp == 0;
-      prepare_head(a, position, (is_k ? a.k : a.v) + kv_head * a.head_dim, is_k ? a.k_norm : nullptr, is_k,
-                   staging[warp], lane, x);
-      fresh = to_chunk(x);
+      prepare_head(a, position, is_k ? a.k_norm : nullptr, is_k, staging[warp], lane, own);
+      fresh = to_chunk(own);
       if (blockIdx.x == 0 && first == 0 && lane * 8 < padded_head_dim(a.head_dim))
         *chunk_address(a, row, position, kv_head, is_k, lane) = fresh;
     }
