@@ -280,7 +280,8 @@ cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
   scratch.tickets = static_cast<unsigned*>(args.scratch);
   scratch.slots =
       reinterpret_cast<float*>(static_cast<uint8_t*>(args.scratch) + (kSplitRows * groups * 4 + 255) / 256 * 256);
-  const int wanted = max(1, launch.limits->n_sms / (groups * args.n_rows));
+  // Two thread blocks a processor: one alone leaves it idle between a block's products and its softmax.
+  const int wanted = max(1, 2 * launch.limits->n_sms / (groups * args.n_rows));
   const int splits = min(min(wanted, kMostSplits), blocks_of(args.max_position));
   const size_t shared = size_t(kStages) * 2 * kv_part_bytes(kHeadDim);
   const auto kernel = attend_split_kernel<kHeadDim, kFresh>;
