@@ -21,6 +21,7 @@ struct Record {
   std::vector<TokenEvent> events;
   std::vector<PrefillProgress> progress;
   std::vector<Finished> finished;
+  std::shared_ptr<char> alive = std::make_shared<char>();  // sinks know this weakly
 
   std::vector<TokenId> tokens() const {
     std::vector<TokenId> out;
@@ -33,14 +34,21 @@ struct Record {
   std::string error() const { return finished.empty() || !finished[0].error ? "" : finished[0].error->message; }
 };
 
+/// A record may go before its engine does, which then still tells how its sequences ended: to nobody.
 inline Sink sink_to(Record& record) {
   Sink sink;
-  sink.on_token = [&record](const TokenEvent& e) {
+  const std::weak_ptr<char> alive = record.alive;
+  sink.on_token = [&record, alive](const TokenEvent& e) {
+    if (alive.expired()) return;
     EXPECT_TRUE(record.finished.empty()) << "a token after the end";
     record.events.push_back(e);
   };
-  sink.on_prefill = [&record](const PrefillProgress& p) { record.progress.push_back(p); };
-  sink.on_finish = [&record](const Finished& f) { record.finished.push_back(f); };
+  sink.on_prefill = [&record, alive](const PrefillProgress& p) {
+    if (!alive.expired()) record.progress.push_back(p);
+  };
+  sink.on_finish = [&record, alive](const Finished& f) {
+    if (!alive.expired()) record.finished.push_back(f);
+  };
   return sink;
 }
 
