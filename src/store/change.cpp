@@ -105,6 +105,9 @@ Result<ModelInfo> Store::create(const Name& name, Model base, const CreateOption
   };
   if (!base.path.empty()) {
     PONDER_CHECK_OK(add_file(media::kModel, base.path));
+    // A split model's other parts too, so that its size is told and a change of any part is seen.
+    for (const std::string& path : further_parts(base.path))
+      if (regular_file_size(path)) PONDER_CHECK_OK(add_file(media::kModel, path));
   } else {
     const std::string_view bytes(reinterpret_cast<const char*>(base.bytes.data()), base.bytes.size());
     PONDER_TRY(Layer layer, state_->put(media::kModel, bytes));

@@ -107,6 +107,8 @@ Result<std::string> parse_token(std::string_view json);
 
 /// "x-00001-of-00004.gguf": one part of several.
 bool is_split_file(std::string_view path);
+/// The names of parts 2 to n when `path` is named like the first of n; else nothing.
+std::vector<std::string> further_parts(const std::string& path);
 
 /// A file of a Hugging Face repository.
 struct HubFile {

@@ -201,6 +201,11 @@ TEST(Peers, HubTree) {
   EXPECT_FALSE(choose_from_tree("[1,{\"path\":5}]", "latest").ok());
   EXPECT_TRUE(is_split_file("a/x-00001-of-00004.gguf"));
   EXPECT_FALSE(is_split_file("best-of-breed.gguf"));
+  EXPECT_EQ(further_parts("a/x-00001-of-00003.gguf"),
+            (std::vector<std::string>{"a/x-00002-of-00003.gguf", "a/x-00003-of-00003.gguf"}));
+  EXPECT_TRUE(further_parts("a/x-00002-of-00003.gguf").empty());
+  EXPECT_TRUE(further_parts("a/x-00001-of-00001.gguf").empty());
+  EXPECT_TRUE(further_parts("best-of-breed.gguf").empty());
 }
 
 TEST(Index, BothKindsOfPages) {

@@ -2,6 +2,7 @@
 // server's reply, the file listing of a Hugging Face repository.
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "store/manifest.h"
@@ -87,6 +88,21 @@ bool is_split_file(std::string_view path) {
   const size_t of = name.rfind("-OF-");
   return of != std::string::npos && of >= 5 && of + 9 <= name.size() && std::isdigit(uint8_t(name[of - 1])) != 0 &&
          std::isdigit(uint8_t(name[of + 4])) != 0;
+}
+
+std::vector<std::string> further_parts(const std::string& path) {
+  constexpr std::string_view kFirst = "-00001-of-", kEnd = ".gguf";
+  std::vector<std::string> parts;
+  if (!path.ends_with(kEnd) || path.size() < kFirst.size() + 5 + kEnd.size()) return parts;
+  const size_t end = path.size() - kEnd.size(), start = end - 5 - kFirst.size();
+  int count = 0;
+  const auto read = std::from_chars(path.data() + end - 5, path.data() + end, count);
+  if (path.compare(start, kFirst.size(), kFirst) != 0 || read.ptr != path.data() + end) return parts;
+  for (int i = 2; i <= count; ++i) {
+    const std::string number = std::to_string(i);
+    parts.push_back(path.substr(0, start + 1) + std::string(5 - number.size(), '0') + number + path.substr(start + 6));
+  }
+  return parts;
 }
 
 Result<HubFile> choose_from_tree(std::string_view text, std::string_view tag) {

@@ -155,6 +155,8 @@ Result<Model> Store::State::load(const Found& found) const {
       } else if (m.path.empty()) {
         m.path = std::move(path);
         m.by_reference = layer.reference.has_value();
+      } else if (m.by_reference && layer.reference && is_split_file(m.path) && is_split_file(path)) {
+        continue;  // layer_file has seen that this part is as it was; opening the first opens all
       } else {
         return Error{ErrorCode::unsupported,
                      "model '" + found.name.display() + "' is made of several weight files, which Ponder cannot load"};

@@ -108,6 +108,34 @@ TEST_F(StoreTest, ReferencedFileGoneOrChangedIsSaid) {
   EXPECT_TRUE(store_.remove(name("mine")).ok());
 }
 
+TEST_F(StoreTest, AllPartsOfASplitFileAreRemembered) {
+  std::vector<std::string> parts;
+  uint64_t total = 0;
+  for (uint32_t no : {0, 1, 2}) {
+    parts.push_back(scratch_.path + "/s-0000" + std::to_string(no + 1) + "-of-00003.gguf");
+    total += test::write_part(parts.back(), no, 3);
+  }
+  const auto info = store_.create_from_file(name("split"), parts[0]);
+  ASSERT_TRUE(info.ok()) << info.error().message;
+  EXPECT_GT(info->size, total);
+  EXPECT_LT(info->size, total + 400) << "all parts and the configuration";
+  const auto model = store_.resolve("split");
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  EXPECT_EQ(model->path, fs::canonical(parts[0]));
+  ASSERT_TRUE(store_.copy(name("split"), name("other")).ok());
+  EXPECT_EQ(store_.resolve("other")->size, info->size);
+  EXPECT_EQ(store_.create_from_model(name("third"), name("split"), {.system = "Be brief."})->size, info->size + 9);
+
+  fs::last_write_time(parts[1], fs::last_write_time(parts[1]) + std::chrono::seconds(5));
+  const auto changed = store_.resolve("split");
+  ASSERT_FALSE(changed.ok());
+  EXPECT_NE(changed.error().message.find("-00002-of-00003.gguf was changed"), std::string::npos)
+      << changed.error().message;
+  fs::remove(parts[2]);
+  test::write_part(parts[1], 1, 3);
+  EXPECT_FALSE(store_.create_from_file(name("split"), parts[0]).ok()) << "a part is missing";
+}
+
 TEST_F(StoreTest, CreateRefusesWhatIsNotAModel) {
   EXPECT_EQ(store_.create_from_file(name("x"), scratch_.path + "/none.gguf").error().code, ErrorCode::not_found);
   EXPECT_FALSE(store_.create_from_file(name("x"), scratch_.path).ok());

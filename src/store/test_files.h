@@ -55,6 +55,21 @@ inline std::string small_gguf(uint32_t seed = 1) {
   return read(path);
 }
 
+/// One part of a split model, with one tensor of its own; its size in bytes. `no` counts from 0.
+inline uint64_t write_part(const std::string& path, uint32_t no, uint32_t count) {
+  gguf::Writer writer;
+  const uint64_t shape[] = {64};
+  const std::vector<uint8_t> data(256 * (no + 1), 0);
+  const uint64_t wide[] = {64, no + 1};
+  if (no == 0) writer.add_string("general.architecture", "llama").add_u32("llama.context_length", 2048);
+  writer.add_u32("split.no", no).add_u32("split.count", count).add_i32("split.tensors.count", int32_t(count));
+  writer.add_tensor("t" + std::to_string(no), no == 0 ? std::span<const uint64_t>(shape) : wide, 0, data.size());
+  EXPECT_TRUE(writer.begin(path).ok());
+  EXPECT_TRUE(writer.write_data(data).ok());
+  EXPECT_TRUE(writer.finish().ok());
+  return std::filesystem::file_size(path);
+}
+
 /// All files below a folder with their sizes, sorted: to see that nothing changed.
 inline std::string listing(const std::string& folder) {
   std::map<std::string, uint64_t> files;
