@@ -181,6 +181,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Ope
   engine_options.context_length = loaded->context_limit_;
   engine_options.max_sequences = options.max_sequences;
   engine_options.max_batch_rows = plan_opts.max_batch_rows;
+  engine_options.max_output_rows = plan_opts.max_output_rows;
   PONDER_TRY(loaded->engine_, engine::Engine::create(std::move(plan), engine_options));
   loaded->engine_->start();
   loaded->load_seconds_ = os::monotonic_seconds() - start;
