@@ -308,5 +308,37 @@ TEST_F(Dialects, RequestsHaveIds) {
   EXPECT_EQ(r.headers.at("x-request-id"), "inside") << "where a client with fixed fields can put it";
 }
 
+// A registry that takes connections and never answers: only the flag can end the transfer.
+TEST_F(Dialects, HangingUpEndsAPull) {
+  start();
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in a = {};
+  a.sin_family = AF_INET;
+  a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<sockaddr*>(&a), sizeof a), 0);
+  ASSERT_EQ(::listen(listener, 8), 0);
+  socklen_t size = sizeof a;
+  ::getsockname(listener, reinterpret_cast<sockaddr*>(&a), &size);
+  const std::string model = "127.0.0.1:" + std::to_string(ntohs(a.sin_port)) + "/library/x:latest";
+  for (const bool stream : {false, true}) {
+    auto peer = std::make_unique<Peer>(port());
+    peer->post("/api/pull", json({{"model", model}, {"insecure", true}, {"stream", stream}}).dump());
+    pollfd ready = {listener, POLLIN, 0};
+    ASSERT_EQ(::poll(&ready, 1, 5000), 1) << "the registry was never asked";
+    const int transfer = ::accept(listener, nullptr, nullptr);
+    const auto t = Clock::now();
+    peer->close();
+    char byte;
+    pollfd ended = {transfer, POLLIN, 0};
+    ssize_t n = 1;
+    while (n > 0 && since(t) < 8 && ::poll(&ended, 1, 1000) >= 0)
+      if (ended.revents != 0) n = ::recv(transfer, &byte, 1, 0);  // the question first, then the end
+    EXPECT_EQ(n, 0) << (stream ? "streamed" : "whole");
+    EXPECT_LT(since(t), 3) << (stream ? "streamed" : "whole");
+    ::close(transfer);
+  }
+  ::close(listener);
+}
+
 }  // namespace
 }  // namespace ponder::server::testing

@@ -131,17 +131,45 @@ Task<bool> Exchange::end_stream() {
   co_return !ec;
 }
 
+HangUp::HangUp(Exchange& exchange, std::function<void()> gone)
+    : exchange_(exchange), gone_(std::move(gone)), watching_(std::make_shared<bool>(true)) {
+  exchange.stream().expires_never();
+  watch();
+}
+
+// Readable and at the end means that the peer hung up. Bytes are the next request: they are kept, and the watch goes on,
+// unless the peer sends so much ahead that holding it would cost memory. Neither can happen too: the reactor may report
+// bytes that were read before the wait began.
+void HangUp::watch() {
+  exchange_.stream().socket().async_wait(
+      asio::ip::tcp::socket::wait_read, [this, watching = watching_](boost::system::error_code ec) {
+        if (!*watching) return;  // released: `this` and the socket may be gone
+        auto& ahead = exchange_.ahead();
+        if (ahead.size() >= kMaxAhead) return;
+        if (!ec) ahead.commit(exchange_.stream().socket().read_some(ahead.prepare(kReadAhead), ec));  // does not block
+        if (!ec || ec == asio::error::would_block) return watch();
+        gone_();
+      });
+}
+
+void HangUp::release() {
+  if (!*watching_) return;
+  *watching_ = false;
+  boost::system::error_code ignored;
+  exchange_.stream().socket().cancel(ignored);
+}
+
 RunningChat::RunningChat(Exchange& exchange)
     : exchange_(exchange),
       events_(exchange.stream().get_executor()),
       cancel_(std::make_shared<runtime::CancelFlag>(false)),
-      watching_(std::make_shared<bool>(true)) {}
+      hang_up_(exchange, [cancel = cancel_, channel = events_.shared()] {
+        *cancel = true;
+        channel->wake();
+      }) {}
 
 // Also when the coroutine is destroyed half way (the server stops): the runtime must not go on for nobody.
-RunningChat::~RunningChat() {
-  *watching_ = false;
-  *cancel_ = true;
-}
+RunningChat::~RunningChat() { *cancel_ = true; }
 
 std::shared_ptr<RunningChat> RunningChat::start(Exchange& exchange, runtime::ChatRequest request) {
   std::shared_ptr<RunningChat> chat(new RunningChat(exchange));
@@ -165,27 +193,8 @@ std::shared_ptr<RunningChat> RunningChat::start(Exchange& exchange, runtime::Cha
     event.error = std::move(error);
     channel->push(std::move(event));
   };
-  exchange.stream().expires_never();
-  chat->watch();
   exchange.runtime().chat(std::move(request), std::move(sink), chat->cancel_);
   return chat;
-}
-
-// Readable and at the end means that the peer hung up. Bytes are the next request: they are kept, and the watch goes on,
-// unless the peer sends so much ahead that holding it would cost memory. Neither can happen too: the reactor may report
-// bytes that were read before the wait began.
-void RunningChat::watch() {
-  exchange_.stream().socket().async_wait(
-      asio::ip::tcp::socket::wait_read,
-      [this, watching = watching_, cancel = cancel_, channel = events_.shared()](boost::system::error_code ec) {
-        if (!*watching) return;  // released: `this` and the socket may be gone
-        auto& ahead = exchange_.ahead();
-        if (ahead.size() >= kMaxAhead) return;
-        if (!ec) ahead.commit(exchange_.stream().socket().read_some(ahead.prepare(kReadAhead), ec));  // does not block
-        if (!ec || ec == asio::error::would_block) return watch();
-        *cancel = true;
-        channel->wake();
-      });
 }
 
 Task<ChatEvent> RunningChat::next() {
@@ -198,11 +207,8 @@ Task<ChatEvent> RunningChat::next() {
 }
 
 void RunningChat::release() {
-  if (!*watching_) return;
-  *watching_ = false;
   *cancel_ = true;  // nothing to end after `done`
-  boost::system::error_code ignored;
-  exchange_.stream().socket().cancel(ignored);
+  hang_up_.release();
 }
 
 Task<void> send_error(Exchange& exchange, Error error, unsigned status) {

@@ -94,6 +94,24 @@ class Exchange {
   bool streaming_ = false, chunked_ = false, keep_alive_ = true;
 };
 
+/// Notices a peer that hangs up while its reply is being made, and calls `gone` once, on the connection's executor. Bytes
+/// that come meanwhile are the next request; they are kept in Exchange::ahead().
+class HangUp {
+ public:
+  HangUp(Exchange& exchange, std::function<void()> gone);
+  ~HangUp() { *watching_ = false; }
+  HangUp(const HangUp&) = delete;
+  HangUp& operator=(const HangUp&) = delete;
+  /// Stops watching, so that the connection can be used for the next request.
+  void release();
+
+ private:
+  void watch();
+  Exchange& exchange_;
+  std::function<void()> gone_;
+  std::shared_ptr<bool> watching_;  // shared with the socket's wait
+};
+
 /// One event of a reply that is being made.
 struct ChatEvent {
   enum class Kind { none, delta, done, error } kind = Kind::none;
@@ -115,11 +133,10 @@ class RunningChat {
 
  private:
   explicit RunningChat(Exchange& exchange);
-  void watch();
   Exchange& exchange_;
   ChannelReader<ChatEvent> events_;              // its other end is with the runtime's callbacks
   std::shared_ptr<runtime::CancelFlag> cancel_;  // shared with the runtime
-  std::shared_ptr<bool> watching_;               // shared with the socket's wait
+  HangUp hang_up_;
 };
 
 /// Runs `work` on the blocking pool and gives its result to the coroutine.

@@ -182,6 +182,10 @@ Task<void> api_pull(Exchange& exchange) {
   const auto executor = exchange.stream().get_executor();
   ChannelReader<PullEvent> events(executor);
   auto cancel = std::make_shared<runtime::CancelFlag>(false);  // shared with the pool's thread
+  HangUp hang_up(exchange, [cancel, channel = events.shared()] {
+    *cancel = true;  // what has arrived is kept for the next try
+    channel->wake();
+  });
   auto* shared = &exchange.shared();
   asio::post(exchange.shared().pulls, [channel = events.shared(), cancel, shared, name = *name, insecure] {
     store::PullOptions options;
@@ -197,8 +201,13 @@ Task<void> api_pull(Exchange& exchange) {
   json last = {{"status", "success"}};
   for (;;) {
     PullEvent event;
-    if (!co_await events.next(event)) continue;
+    if (!co_await events.next(event)) {
+      if (!*cancel) continue;
+      exchange.close_after();
+      co_return;
+    }
     if (event.error) {
+      hang_up.release();
       co_await send_error(exchange, std::move(*event.error));
       co_return;
     }
@@ -211,10 +220,11 @@ Task<void> api_pull(Exchange& exchange) {
       there = co_await exchange.send_piece(std::move(text));
     }
     if (!there) {
-      *cancel = true;  // what has arrived is kept for the next try
+      *cancel = true;
       co_return;
     }
   }
+  hang_up.release();
   if (!stream) {
     co_await exchange.send_json(200, std::move(last));
   } else if (exchange.streaming()) {

@@ -21,6 +21,7 @@
 #include <boost/beast/http/write.hpp>
 
 #include "base/log.h"
+#include "server/body_memory.h"
 #include "server/http.h"
 
 namespace ponder::server {
@@ -158,6 +159,8 @@ class ServerImpl : public Server {
     stream->socket().non_blocking(true, ec);  // for the look ahead of a running chat
     bool first = true, refused = false;
     for (bool go_on = true; go_on && !shared_.stopping;) {
+      BodyMemory::Share share(bodies_);
+      bool crowded = false;
       http::request_parser<http::string_body> parser;
       parser.header_limit(kHeaderLimit);
       parser.body_limit(options_.max_body_bytes);
@@ -174,17 +177,25 @@ class ServerImpl : public Server {
           http::response<http::empty_body> proceed{http::status::continue_, 11};
           co_await http::async_write(*stream, proceed, token);
         }
-        if (!ec) co_await http::async_read(*stream, buffer, parser, token);
+        parser.eager(true);
+        while (!ec && !crowded && !parser.is_done()) {
+          co_await http::async_read_some(*stream, buffer, parser, token);
+          crowded = !share.grow_to(parser.get().body().size());
+        }
       }
       if (ec && ec.category() != malformed_) break;  // the peer left, or was too slow
       if (ec == http::error::end_of_stream || ec == http::error::partial_message) break;
       Exchange exchange(shared_, *stream, buffer, parser.release());
       const std::string target(exchange.request().target());
       exchange.path = target.substr(0, target.find('?'));
-      if (ec) {
+      if (ec || crowded) {
         exchange.close_after();
         refused = true;
-        const unsigned status = ec == http::error::body_limit ? 413 : ec == http::error::header_limit ? 431 : 400;
+        const unsigned status = ec == http::error::body_limit     ? 413
+                                : ec == http::error::header_limit ? 431
+                                : ec                              ? 400
+                                                                  : 503;
+        if (status == 503) exchange.headers.emplace_back("Retry-After", "1");
         Error error{ErrorCode::invalid_argument, why_refused(status)};
         co_await send_error(exchange, std::move(error), status);
         break;
@@ -203,6 +214,10 @@ class ServerImpl : public Server {
 
   std::string why_refused(unsigned status) const {
     if (status == 413) return "the request's body is larger than " + std::to_string(options_.max_body_bytes) + " bytes";
+    if (status == 503)
+      return "the requests in progress hold " + std::to_string(bodies_.used()) +
+             " bytes of bodies, and all together may" + " hold " + std::to_string(bodies_.limit()) +
+             "; try again when one of them has ended";
     if (status == 431) return "the request's headers are larger than " + std::to_string(kHeaderLimit) + " bytes";
     return "this is not a valid HTTP request";
   }
@@ -270,6 +285,7 @@ class ServerImpl : public Server {
 
   const boost::system::error_category& malformed_ = http::make_error_code(http::error::bad_method).category();
   const ServerOptions options_;
+  BodyMemory bodies_{options_.max_bodies_bytes};
   asio::thread_pool blocking_{kBlockingThreads}, pulls_{kPullThreads};
   Shared shared_;
   std::vector<Route> routes_;

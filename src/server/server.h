@@ -16,6 +16,7 @@ struct ServerOptions {
   runtime::Address address;  ///< port 0: any free one. Only loopback for now: anything else is refused with a reason
   std::vector<std::string> origins;  ///< more origins that browsers may come from (OLLAMA_ORIGINS)
   uint64_t max_body_bytes = uint64_t(64) << 20;
+  uint64_t max_bodies_bytes = uint64_t(256) << 20;  ///< of all requests that are read or answered, together
   int max_connections = 1024;
   double header_timeout_seconds = 10;
   double idle_timeout_seconds = 60;  ///< between two requests of a connection, and for a request's body

@@ -216,6 +216,39 @@ TEST_F(Server_, BodiesAndHeadersHaveLimits) {
   EXPECT_EQ(get("/api/version", "X-Long: " + std::string(20000, 'a') + "\r\n").status, 200);
 }
 
+TEST_F(Server_, BodiesOfAllConnectionsTogetherHaveALimit) {
+  options_.max_bodies_bytes = 20000;
+  start();
+  const std::string large(12000, 'x');
+  Peer announces(port());  // much, and sends nothing: that keeps nobody out
+  announces.send("POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 19000\r\n\r\n");
+  auto first = std::make_unique<Peer>(port());
+  first->post("/api/chat", ask("silent", large).dump());
+  for (int i = 0; i < 200 && runtime_->active() == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  ASSERT_EQ(runtime_->active(), 1);
+  const auto r = post("/api/chat", ask("echo", large));
+  EXPECT_EQ(r.status, 503);
+  EXPECT_NE(r.object()["error"].get<std::string>().find("all together may hold 20000"), std::string::npos) << r.body;
+  EXPECT_EQ(r.headers.at("retry-after"), "1");
+  EXPECT_EQ(r.headers.at("connection"), "close");
+  EXPECT_EQ(post("/v1/chat/completions", ask("echo", large)).status, 503);
+  {  // not announced
+    Peer peer(port());
+    peer.send("POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (int i = 0; i < 12; ++i) peer.send("3e8\r\n" + std::string(1000, ' ') + "\r\n");
+    EXPECT_EQ(peer.reply().status, 503);
+  }
+  EXPECT_EQ(post("/api/chat", ask("echo", "small")).status, 200) << "what fits goes on";
+  first->close();
+  ASSERT_TRUE(runtime_->quiet());
+  int status = 0;  // the first request's memory comes back when its connection has ended
+  for (int i = 0; i < 100 && status != 200; ++i) {
+    status = post("/api/chat", ask("echo", large)).status;
+    if (status != 200) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(status, 200);
+}
+
 TEST_F(Server_, AmbiguousOrBrokenMessagesAreRefused) {
   start();
   const std::string post = "POST /api/chat HTTP/1.1\r\nHost: localhost\r\n", body = ask("echo").dump();
