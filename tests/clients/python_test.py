@@ -82,11 +82,11 @@ class Ollama(unittest.TestCase):
         self.assertLess(off.eval_count, on.eval_count)
         # The counts and the fields as they are on the wire: off leaves no trace of a thought.
         body = {"model": MODEL, "messages": QUESTION, "stream": False}
-        raw = httpx.post(url + "/api/chat", json={**body, "think": False}).json()
+        raw = httpx.post(url + "/api/chat", json={**body, "think": False}, timeout=60).json()
         self.assertNotIn("thinking", raw["message"])
         self.assertEqual(raw["thinking_tokens"], 0)
         self.assertGreater(raw["answer_tokens"], 0)
-        raw = httpx.post(url + "/api/chat", json={**body, "think": True}).json()
+        raw = httpx.post(url + "/api/chat", json={**body, "think": True}, timeout=60).json()
         self.assertGreater(raw["thinking_tokens"], 0)
         self.assertLessEqual(raw["thinking_tokens"] + raw["answer_tokens"], raw["eval_count"])
 
