@@ -319,7 +319,11 @@ Decision Thought::go_on() {
   --extends_;
   Decision decision;
   decision.why = "extend";
-  take_back_to(written_.size() - std::max<size_t>(1, setup_.tags->close.size()), decision);
+  // Back to before the tag, however the model cut it into tokens.
+  size_t n = written_.size();
+  for (std::string tail; n > 0 && tail.find(setup_.tags->close_text) == std::string::npos;)
+    tail.insert(0, setup_.tokenizer->piece(written_[--n].id, true));
+  take_back_to(n, decision);
   force((text_.empty() || text_.ends_with('\n') ? "" : "\n") + std::string(phrases(language_of(text_)).wait), false,
         decision);
   return decision;

@@ -317,6 +317,59 @@ TEST(Thought, ExtendAnswersTheModelsEndWithWait) {
   EXPECT_EQ(r.o.reason, "stop");
 }
 
+// A vocabulary without the tags: the model spells them, and cuts them with what follows.
+TEST(Thought, TagsThatAreSpelled) {
+  chat::ThinkingTags spelled;
+  spelled.open_text = "<mind>";
+  spelled.close_text = "</mind>";
+  spelled.open = ids("<mind>");
+  spelled.close = ids("</mind>");
+  ASSERT_GT(spelled.close.size(), 1u);
+  const auto closing = ids("</mind>\n\nDone now.");
+  const auto words = english();
+  const TokenId eos = *vocab().eos();
+  const auto script = scripted::say([&](std::span<const TokenId> so_far) -> TokenId {
+    const std::string text = vocab().decode(so_far.subspan(4), true);
+    const size_t closed = text.rfind("</mind>");
+    if (closed == std::string::npos) {
+      // Its end, token by token, after thirty words.
+      const size_t n = so_far.size() - 4;
+      if (n < 30) return words[n % words.size()];
+      for (size_t k = std::min(closing.size() - 1, n - 30) + 1; k-- > 0;)
+        if (std::equal(closing.begin(), closing.begin() + std::ptrdiff_t(k), so_far.end() - std::ptrdiff_t(k)))
+          return closing[k];
+      return closing[0];
+    }
+    return text.ends_with("Done now.") || text.size() > closed + 60 ? eos : ids("Done now.")[0];
+  });
+  for (const int extend : {0, 2}) {
+    engine::Rig rig(script, {}, options());
+    ThoughtSetup s;
+    s.tokenizer = testing::vocabulary();
+    s.tags = spelled;
+    s.starts_inside = true;
+    s.extend = extend;
+    s.params.temperature = 0;
+    auto thought = std::make_shared<Thought>(s);
+    engine::Record record;
+    auto r = engine::request({300, 301, 302, 303}, record, 500);
+    r.end_tokens = {eos};
+    r.controllers = {thought};
+    rig.submit(std::move(r));
+    rig.run();
+    EXPECT_EQ(thought->done_reason(), "model");
+    std::vector<TokenId> left;
+    for (const auto& e : record.events) {
+      left.resize(size_t(e.position) - 4);
+      left.push_back(e.token);
+    }
+    const std::string text = vocab().decode(left, true);
+    EXPECT_EQ(occurrences(text, "</mind>"), 1u) << text;
+    EXPECT_EQ(occurrences(text, "Wait"), size_t(extend)) << text;
+    EXPECT_EQ(text.find("</\nWait"), std::string::npos) << text;
+  }
+}
+
 TEST(Thought, CommandsActWithinTwoSteps) {
   using Action = Command::Action;
   for (const Action action : {Action::answer, Action::note, Action::stop}) {
