@@ -13,8 +13,8 @@ namespace {
 class OsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/ponder-os-XXXXXX";
-    folder_ = ::mkdtemp(name);
+    folder_ = (std::filesystem::temp_directory_path() / ("ponder-os-" + std::to_string(random_u64()))).string();
+    std::filesystem::create_directory(folder_);
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
   std::string folder_;

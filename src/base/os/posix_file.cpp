@@ -1,5 +1,5 @@
-// POSIX side of os/file.h. A Windows twin (windows_file.cpp) would stand beside it; nothing else in the tree calls
-// these functions of the system.
+// POSIX side of os/file.h; the Windows side is windows_file.cpp. Nothing else in the tree calls these functions of the
+// system.
 #if !defined(_WIN32)
 #include <fcntl.h>
 #include <sys/file.h>
