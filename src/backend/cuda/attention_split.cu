@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
-constexpr int kStages = 2;
+constexpr int kMostStages = 2;  ///< blocks of tokens in shared memory; cards with little of it have room for one
 constexpr int kProbabilityStride = 72;  ///< halves, so that rows lie in different banks
 
 /// Result of a block or partial in scratch: sums of 8 heads, then (maximum, l) of each.
@@ -80,7 +80,7 @@ __device__ void merge_slots(const AttentionArgs& a, const float* slots, int n, b
 }
 
 /// grid: (splits, KV heads x groups of query heads, rows)
-template <int kHeadDim, bool kFresh>
+template <int kHeadDim, bool kFresh, int kStages>
 __global__ void __launch_bounds__(kThreads)
     attend_split_kernel(const __grid_constant__ AttentionArgs a, SplitScratch scratch) {
   constexpr int kSteps = kHeadDim / 16;            // of the scores' products
@@ -179,10 +179,10 @@ __global__ void __launch_bounds__(kThreads)
   float o[kColumns][2], m = 0, l = 0;
   const float scale = __fmul_rn(a.scale, kLog2E);
   float* slots = scratch.slots + (int64_t(row) * gridDim.y + blockIdx.y) * scratch.max_slots * slot_floats(kHeadDim);
-  for (int stage = 0; now.unit < n_units; stage ^= 1) {
+  for (int stage = 0; now.unit < n_units; stage = (stage + 1) % kStages) {
     const Place next = next_place(now);
-    copy(next, stage ^ 1);
-    copy_wait<1>();
+    if constexpr (kStages > 1) copy(next, stage ^ 1);
+    copy_wait<kStages - 1>();
     __syncthreads();
     const uint32_t k = stages + stage * 2 * kv_part_bytes(kHeadDim), v = k + kv_part_bytes(kHeadDim);
     if (kFresh && now.block == n_blocks - 1) {  // the row's own token is not in the copy yet
@@ -258,6 +258,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     now = next;
     __syncthreads();  // before this stage is overwritten
+    if constexpr (kStages == 1) copy(next, 0);
   }
   __threadfence();
   __syncthreads();
@@ -272,8 +273,8 @@ __global__ void __launch_bounds__(kThreads)
   merge_slots<kHeadDim>(a, slots, n_units, by_blocks, row, first_head, n_heads);
 }
 
-template <int kHeadDim, bool kFresh>
-cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
+template <int kHeadDim, bool kFresh, int kStages>
+cudaError_t launch_stages(const AttentionArgs& args, const Launch& launch) {
   const int groups = args.n_kv_heads * head_groups(args.n_heads, args.n_kv_heads);
   SplitScratch scratch;
   scratch.max_slots = slots_for(args.max_position);
@@ -284,10 +285,18 @@ cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
   const int wanted = max(1, 2 * launch.limits->n_sms / (groups * args.n_rows));
   const int splits = min(min(wanted, kMostSplits), blocks_of(args.max_position));
   const size_t shared = size_t(kStages) * 2 * kv_part_bytes(kHeadDim);
-  const auto kernel = attend_split_kernel<kHeadDim, kFresh>;
+  const auto kernel = attend_split_kernel<kHeadDim, kFresh, kStages>;
   if (const cudaError_t e = allow_shared(kernel, shared); e != cudaSuccess) return e;
   return launch_kernel(kernel, dim3(unsigned(splits), unsigned(groups), unsigned(args.n_rows)), dim3(kThreads), shared,
                        launch, args, scratch);
+}
+
+template <int kHeadDim, bool kFresh>
+cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
+  constexpr int kStatic = 14 << 10;  // shared memory that the kernel has besides, at most
+  if (kMostStages * 2 * kv_part_bytes(kHeadDim) + kStatic <= launch.limits->shared_per_block)
+    return launch_stages<kHeadDim, kFresh, kMostStages>(args, launch);
+  return launch_stages<kHeadDim, kFresh, 1>(args, launch);
 }
 
 /// Room per token that the kernels know.

@@ -77,6 +77,19 @@ LinearArgs only(const LinearArgs& args, int m) {
   return one;
 }
 
+/// `most` rows at a time: for cards whose shared memory is too small for all (sm_75).
+cudaError_t in_parts(const LinearArgs& args, int most, const Launch& launch) {
+  for (int first = 0; first < args.n_rows; first += most) {
+    LinearArgs part = args;
+    part.n_rows = std::min(most, args.n_rows - first);
+    part.x += first * args.x_stride;
+    for (int m = 0; m < args.n_matrices; ++m)
+      if (part.y[m] != nullptr) part.y[m] += first * args.y_stride[m];
+    if (const cudaError_t e = linear(part, launch); e != cudaSuccess) return e;
+  }
+  return cudaSuccess;
+}
+
 cudaError_t valid(const LinearArgs& a) {
   if (a.n_matrices < 1 || a.n_matrices > kMaxMatrices || a.n_rows < 1 || a.x == nullptr || a.x_stride % 4 != 0)
     return cudaErrorInvalidValue;
@@ -146,8 +159,9 @@ cudaError_t linear(const LinearArgs& args, const Launch& launch) {
   }
   if (args.n_rows == 1) return linear_one(args, pair, launch);
   cudaError_t e = quantize_rows(args, linear_scratch(args.scratch, args.n_rows, args.w[0].column_tiles()), launch);
-  if (e != cudaSuccess) return e;
-  return many ? linear_gemm(args, pair.a, launch) : linear_rows(args, pair, launch);
+  if (e == cudaSuccess) e = many ? linear_gemm(args, pair.a, launch) : linear_rows(args, pair, launch);
+  if (e != cudaErrorNotSupported) return e;
+  return in_parts(args, many ? kMostRowsTogether : (args.n_rows + 1) / 2, launch);
 }
 
 }  // namespace ponder::backend::cuda

@@ -191,7 +191,7 @@ cudaError_t launch_gemm(const LinearArgs& args, const Launch& launch) {
                     unsigned((p.row_tiles + kBlockTiles - 1) / kBlockTiles));
     return launch_kernel(linear_gemm_kernel<K>, grid, dim3(kWarps * 32), size_t(bytes), launch, gp);
   }
-  return cudaErrorInvalidConfiguration;
+  return cudaErrorNotSupported;
 }
 
 }  // namespace

@@ -116,8 +116,9 @@ struct KindPair {
 };
 
 cudaError_t linear_one(const LinearArgs& args, KindPair kinds, const Launch& launch);
+/// cudaErrorNotSupported where so many rows do not fit.
 cudaError_t linear_rows(const LinearArgs& args, KindPair kinds, const Launch& launch);
-/// Rows quantised before, in args.scratch; all matrices of one kind.
+/// Rows quantised before, in args.scratch; all matrices of one kind. cudaErrorNotSupported where a stage does not fit.
 cudaError_t linear_gemm(const LinearArgs& args, TileKind kind, const Launch& launch);
 cudaError_t linear_float(const LinearArgs& args, const Launch& launch);
 

@@ -292,7 +292,7 @@ cudaError_t launch_rows(const LinearArgs& args, const Launch& launch) {
                              0, launch, rp, panels);
       }
     }
-  return cudaErrorInvalidConfiguration;
+  return cudaErrorNotSupported;  // too many rows for this card
 }
 
 template <TileKind A, TileKind B>

@@ -140,16 +140,19 @@ void test_sameness(Card& s, const char* type, int rows, int columns) {
   }
   must(cudaDeviceSynchronize(), "one row");
   const std::vector<float> want = one.host();
-  for (const int n : {2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 40, 64, 65, 150}) {
+  const int own_shared = s.limits.shared_per_block;
+  for (const int n :
+       {2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 40, 64, 65, 150, -16, -17, -40}) {  // < 0: with less shared memory
+    s.limits.shared_per_block = n >= 0 ? own_shared : n == -40 ? 99 << 10 : 64 << 10;
     many.poison();
-    a.x = dx.get(), a.y[0] = many.get(), a.n_rows = n;
+    a.x = dx.get(), a.y[0] = many.get(), a.n_rows = std::abs(n);
     const std::string name = std::string(type) + " " + std::to_string(rows) + "x" + std::to_string(columns) +
                              " rows together: " + std::to_string(n);
     must(linear(a, s.launch), name.c_str());
     must(cudaDeviceSynchronize(), name.c_str());
     const std::vector<float> got = many.host();
     size_t differing = 0;
-    for (size_t i = 0; i < size_t(n) * size_t(rows); ++i) differing += bits(got[i]) != bits(want[i]);
+    for (size_t i = 0; i < size_t(std::abs(n)) * size_t(rows); ++i) differing += bits(got[i]) != bits(want[i]);
     check(differing == 0, name + ": " + std::to_string(differing) + " differ from the row alone");
   }
 }
