@@ -169,7 +169,8 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Ope
     // More context must not push layers off the card, unless it was asked for.
     if (plan->info().gpu_layers == gpu_layers || plan_opts.kv_tokens <= wanted || plan->spare_memory() == 0u) break;
   }
-  if (!plan->info().placement.empty()) log(LogLevel::info, plan->info().placement);
+  // Said aloud: the person should know why it is slower than the card alone.
+  if (!plan->info().placement.empty()) log(LogLevel::warning, "the model is split: " + plan->info().placement);
   PONDER_CHECK_OK(plan->load(progress, cancel));
 
   auto loaded = std::make_unique<LoadedModel>();
