@@ -16,7 +16,7 @@ class Program:
         keep = ("PATH", "LANG", "TMPDIR", "PONDER_ISA", "ASAN_OPTIONS", "TSAN_OPTIONS")
         self.env = {k: v for k, v in os.environ.items() if k in keep}
         # Port 9 is nobody's: a server of the person's own must not answer for the program under test.
-        self.env.update(HOME=self.home.name, OLLAMA_HOST="127.0.0.1:9", PONDER_THREADS="2", LC_ALL="C.UTF-8")
+        self.env.update(HOME=self.home.name, OLLAMA_HOST="127.0.0.1:9", PONDER_THREADS=os.environ.get("PONDER_TEST_THREADS", "2"), LC_ALL="C.UTF-8")
 
     def run(self, *args, stdin="", env=None, cwd=None, timeout=120):
         """CompletedProcess with text stdout and stderr; standard input is a pipe, as in a script."""
@@ -31,6 +31,7 @@ class Program:
     def serve(self, *args, env=None):
         """Yields the server's address; stops it with Ctrl-C's signal and expects exit code 0."""
         process = self.start("serve", "--host", "127.0.0.1:0", *args, env=env)
+        self.server_pid = process.pid  # of the server started last
         said = []
         try:
             for line in process.stderr:

@@ -113,8 +113,9 @@ struct SplitPiece {
 class ThinkingSplitter {
  public:
   /// `tags` empty: everything is content. `starts_inside`: the template already opened the thought.
+  /// `continues`: the thought's first words stand in the prompt, so newlines at the start are text.
   ThinkingSplitter(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::optional<ThinkingTags> tags,
-                   bool starts_inside);
+                   bool starts_inside, bool continues = false);
   ~ThinkingSplitter();
   ThinkingSplitter(ThinkingSplitter&&) noexcept;
   ThinkingSplitter& operator=(ThinkingSplitter&&) noexcept;

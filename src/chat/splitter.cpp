@@ -28,11 +28,12 @@ size_t partial_match(std::string_view text, std::string_view tag) {
 struct ThinkingSplitter::State {
   enum class Phase { before, thought, answer };
 
-  State(std::shared_ptr<const tokenizer::Tokenizer> t, std::optional<ThinkingTags> g, bool starts_inside)
+  State(std::shared_ptr<const tokenizer::Tokenizer> t, std::optional<ThinkingTags> g, bool starts_inside,
+        bool continues)
       : tokenizer(t), decoder(std::move(t)) {
     if (g && !g->close.empty() && !g->close_text.empty()) tags = std::move(*g);
     if (tags) phase = starts_inside ? Phase::thought : tags->open_text.empty() ? Phase::answer : Phase::before;
-    drop_newlines = phase == Phase::thought;
+    drop_newlines = phase == Phase::thought && !continues;
   }
 
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;  // shared with the loaded model
@@ -160,8 +161,8 @@ struct ThinkingSplitter::State {
 };
 
 ThinkingSplitter::ThinkingSplitter(std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
-                                   std::optional<ThinkingTags> tags, bool starts_inside)
-    : state_(std::make_unique<State>(std::move(tokenizer), std::move(tags), starts_inside)) {}
+                                   std::optional<ThinkingTags> tags, bool starts_inside, bool continues)
+    : state_(std::make_unique<State>(std::move(tokenizer), std::move(tags), starts_inside, continues)) {}
 ThinkingSplitter::~ThinkingSplitter() = default;
 ThinkingSplitter::ThinkingSplitter(ThinkingSplitter&&) noexcept = default;
 ThinkingSplitter& ThinkingSplitter::operator=(ThinkingSplitter&&) noexcept = default;

@@ -12,6 +12,8 @@
 #include "runtime/backends.h"
 #include "runtime/defaults.h"
 #include "runtime/direct.h"
+#include "runtime/history.h"
+#include "runtime/receipt.h"
 #include "runtime/think.h"
 
 namespace ponder::runtime {
@@ -118,6 +120,11 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
 
   chat::RenderInput input;
   input.messages = request.messages;
+  const Continuation continues = continuation_of(request);
+  if (continues == Continuation::thought && request.think.is_off())
+    return Error{ErrorCode::invalid_argument, "the last message begins a thought, but \"think\" is false"};
+  if (continues != Continuation::none) input.messages.pop_back();
+  const KeptThoughts kept(input.messages, request.keep_thoughts && thinking);
   const bool has_system =
       std::any_of(input.messages.begin(), input.messages.end(), [](const auto& m) { return m.role == "system"; });
   if (!stored.system.empty() && !has_system) {
@@ -145,6 +152,8 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
   // DeepSeek asks to begin every reply of R1 with an open thought; some published templates leave that out.
   if (!request.think.is_off() && thinking && opens_thought && !chat::ends_inside_thought(segments, *thinking))
     segments.push_back({thinking->open_text + "\n", true});
+  if (request.keep_thoughts && thinking) segments = kept.put_back(std::move(segments), *thinking);
+  if (continues != Continuation::none) segments = begin_reply(std::move(segments), request.messages.back(), thinking);
   return segments;
 }
 
@@ -187,6 +196,11 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Ope
   loaded->engine_->start();
   loaded->load_seconds_ = os::monotonic_seconds() - start;
   return loaded;
+}
+
+const std::string& LoadedModel::digest() const {
+  std::call_once(digest_once_, [this] { digest_ = model_digest(*open_); });
+  return digest_;
 }
 
 uint64_t LoadedModel::memory_bytes() const {

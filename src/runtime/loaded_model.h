@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@
 
 namespace ponder::runtime {
 
+/// Where a reply begins that continues a message the client began.
+enum class Continuation : uint8_t { none, thought, content };
+
 /// File, vocabulary, template and defaults of a model; nothing of size in memory.
 struct OpenModel {
   store::Model stored;                                    ///< where it came from
@@ -30,6 +34,8 @@ struct OpenModel {
   Options defaults;                                       ///< the model's own over the house's
   std::vector<std::string> notes;                         ///< for the person
 
+  /// Whether the reply to this request goes on from the request's last message, and where.
+  Continuation continuation_of(const ChatRequest& request) const;
   /// The prompt as segments; errors as the template raises them.
   Result<std::vector<tokenizer::Segment>> render(const ChatRequest& request) const;
 };
@@ -53,12 +59,16 @@ class LoadedModel {
   int default_context() const { return default_context_; }  ///< when num_ctx is not given
   double load_seconds() const { return load_seconds_; }
   uint64_t memory_bytes() const;  ///< weights, KV pages in use, scratch
+  /// SHA-256 of the model's file; the first call may read all of it. Thread-safe.
+  const std::string& digest() const;
 
  private:
   std::shared_ptr<const OpenModel> open_;  // shared with replies in flight
   std::unique_ptr<engine::Engine> engine_;
   int context_limit_ = 0, default_context_ = 0;
   double load_seconds_ = 0;
+  mutable std::once_flag digest_once_;
+  mutable std::string digest_;
 };
 
 }  // namespace ponder::runtime

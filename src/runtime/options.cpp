@@ -66,6 +66,8 @@ constexpr const char* kAccepted[] = {
     "vote",
     "receipt",
     "keep_thoughts",
+    "continue",
+    "continue_final_message",
 };
 
 Error out_of_range(std::string_view name, const std::string& value, double low, double high) {

@@ -23,7 +23,7 @@ void ChatDelta::append(ChatDelta next) {
 
 Reply::Reply(Setup setup)
     : setup_(std::move(setup)),
-      splitter_(setup_.tokenizer, setup_.tags, setup_.starts_inside),
+      splitter_(setup_.tokenizer, setup_.tags, setup_.starts_inside, setup_.continues),
       matcher_(setup_.stops) {}
 
 engine::Decision Reply::on_token(const engine::TokenEvent& event) {
@@ -50,7 +50,7 @@ void Reply::on_finish(const std::string&) {
 // what it does not have is dropped.
 void Reply::take_back_to(size_t n) {
   tokens_.resize(n);
-  splitter_ = chat::ThinkingSplitter(setup_.tokenizer, setup_.tags, setup_.starts_inside);
+  splitter_ = chat::ThinkingSplitter(setup_.tokenizer, setup_.tags, setup_.starts_inside, setup_.continues);
   std::string kept;
   for (const auto id : tokens_)
     for (const auto& piece : splitter_.push(id))
@@ -79,6 +79,7 @@ void Reply::take(std::vector<chat::SplitPiece> pieces) {
 void Reply::hand_on() {
   const bool last = finished_ && !pending_.logprobs.empty();
   if (pending_.thinking.empty() && pending_.content.empty() && pending_.thinking_retracted == 0 && !last) return;
+  content_ += pending_.content;
   if (setup_.deliver) setup_.deliver(std::exchange(pending_, {}));
   pending_ = {};
 }

@@ -23,6 +23,7 @@ class Reply : public engine::Controller {
     std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
     std::optional<chat::ThinkingTags> tags;  ///< of a thinking model
     bool starts_inside = false;              ///< the prompt ends in an open thought
+    bool continues = false;                  ///< ... or answer, in the middle of its text
     std::vector<std::string> stops;          ///< looked for in the answer only: a thought must not end a reply
     bool logprobs = false;
     std::function<void(ChatDelta)> deliver;
@@ -36,6 +37,9 @@ class Reply : public engine::Controller {
 
   int thinking_tokens() const { return splitter_.thinking_tokens(); }
   int answer_tokens() const { return splitter_.answer_tokens(); }
+  /// All text that was delivered.
+  const std::string& thinking() const { return thought_; }
+  const std::string& content() const { return content_; }
   /// Tokens of the reply, the end token not among them.
   const std::vector<tokenizer::TokenId>& tokens() const { return tokens_; }
 
@@ -52,6 +56,7 @@ class Reply : public engine::Controller {
   ChatDelta pending_;
   std::optional<int32_t> base_;  // position of the first token
   std::string thought_;          // as it was handed on or is pending
+  std::string content_;          // as it was handed on
   bool finished_ = false;
 };
 

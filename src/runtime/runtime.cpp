@@ -9,11 +9,15 @@
 #include <mutex>
 #include <thread>
 
+#include <nlohmann/json.hpp>
+
 #include "base/log.h"
 #include "base/os/system.h"
 #include "runtime/backends.h"
 #include "runtime/client.h"
+#include "runtime/history.h"
 #include "runtime/loaded_model.h"
+#include "runtime/receipt.h"
 #include "runtime/reply.h"
 #include "runtime/show.h"
 #include "runtime/turn.h"
@@ -22,12 +26,19 @@ namespace ponder::runtime {
 namespace {
 
 constexpr auto kTick = std::chrono::milliseconds(50);
+constexpr size_t kMostAhead = 8;  // conversations whose next turn is prepared
 
 struct Job {
   ChatRequest request;
   ChatSink sink;
   std::shared_ptr<const CancelFlag> cancel;  // shared with the caller, who sets it
   double submitted = 0;
+};
+
+// A turn that is over: the next one's beginning may be computed while nothing else is to be done.
+struct Past {
+  ChatRequest request;
+  std::string thinking, content;
 };
 
 // A model in memory with what keeps it there.
@@ -37,7 +48,9 @@ struct Resident {
   int threads = 0;  // it was loaded with (num_thread)
   int users = 0;    // requests that hold it
   double idle_since = 0;
-  double keep_alive = 300;  // seconds; negative: for ever
+  double keep_alive = 300;          // seconds; negative: for ever
+  std::deque<Past> ahead;           // newest last
+  engine::SequenceId ahead_id = 0;  // what the engine was last given of those
 };
 
 class RuntimeImpl : public Runtime {
@@ -63,6 +76,9 @@ class RuntimeImpl : public Runtime {
     {
       std::lock_guard lock(mutex_);
       queue_.push_back({std::move(request), std::move(sink), std::move(cancel), os::monotonic_seconds()});
+      // What is computed ahead gives way at once, also that of other models.
+      for (auto& r : residents_)
+        if (const auto id = std::exchange(r.ahead_id, 0); id != 0) r.model->engine().cancel(id);
     }
     wake_.notify_all();
   }
@@ -155,6 +171,7 @@ class RuntimeImpl : public Runtime {
         lock.lock();
         continue;
       }
+      if (work_ahead(lock)) continue;
       const bool watch = !active_.empty() || !queue_.empty() || !residents_.empty();
       if (watch) {
         wake_.wait_for(lock, kTick);
@@ -306,6 +323,30 @@ class RuntimeImpl : public Runtime {
     }
   }
 
+  // Gives an idle engine the next turn's beginning of a conversation: without the thought of the last reply, as the
+  // template will write it. True if there was something to do.
+  bool work_ahead(std::unique_lock<std::mutex>& lock) {
+    if (!active_.empty()) return false;
+    for (auto& r : residents_) {
+      if (r.ahead.empty()) continue;
+      if (const auto status = r.model->engine().status(); !status.idle() || status.background > 0) continue;
+      const Past past = std::move(r.ahead.back());
+      r.ahead.pop_back();
+      r.users++;  // stays while the lock is open
+      lock.unlock();
+      engine::SequenceRequest sequence;
+      sequence.prompt = next_history(r.model->open(), past.request, past.thinking, past.content);
+      sequence.client = past.request.client;
+      sequence.background = true;
+      lock.lock();
+      r.users--;
+      if (!sequence.prompt.empty() && queue_.empty())
+        if (auto id = r.model->engine().submit(std::move(sequence)); id.ok()) r.ahead_id = *id;
+      return true;
+    }
+    return false;
+  }
+
   // Makes the request ready and submits it. After success the engine's callbacks own the rest.
   Result<void> begin(Job& job, Resident* r, double load_seconds) {
     auto result = std::make_shared<ChatResult>();  // shared by the callbacks of one reply
@@ -318,6 +359,12 @@ class RuntimeImpl : public Runtime {
     const auto thought = chain.thought;
     engine::SequenceRequest sequence = turn.sequence;
     sequence.controllers = chain.controllers;
+    std::shared_ptr<engine::Recording> recording;  // shared with the engine
+    if (job.request.receipt) {
+      (void)r->model->digest();  // read now, not on the engine's thread
+      (void)build_digest();
+      sequence.recording = recording = std::make_shared<engine::Recording>();
+    }
     const double submitted = job.submitted;
     sequence.sink.on_token = [result, submitted](const engine::TokenEvent&) {
       if (result->output_tokens++ == 0) result->first_token_seconds = os::monotonic_seconds() - submitted;
@@ -325,8 +372,8 @@ class RuntimeImpl : public Runtime {
     if (job.sink.on_prefill)
       sequence.sink.on_prefill = [f = job.sink.on_prefill](const engine::PrefillProgress& p) { f(p.done, p.total); };
     auto key = std::make_shared<engine::SequenceId>(0);  // known to the callback once submit returned
-    sequence.sink.on_finish = [this, r, result, reply, thought, submitted, prompt = turn.sequence.prompt, key,
-                               sink = job.sink](const engine::Finished& finished) {
+    sequence.sink.on_finish = [this, r, result, reply, thought, submitted, plain = turn.sequence, recording, key,
+                               request = job.request, sink = job.sink](const engine::Finished& finished) {
       reply->on_finish(finished.reason);
       result->done_reason = finished.reason;
       result->cached_tokens = finished.stats.cached_tokens;
@@ -338,11 +385,18 @@ class RuntimeImpl : public Runtime {
       result->thinking_done_reason = thought->done_reason();
       result->total_seconds = os::monotonic_seconds() - submitted;
       if (!stopping_) result->memory_bytes = r->model->memory_bytes();
-      result->context = prompt;
+      if (recording && !finished.error && !stopping_)
+        result->receipt_json =
+            to_json(make_receipt(*r->model, request.model, plain, *recording, finished.reason)).dump();
+      result->context = plain.prompt;
       result->context.insert(result->context.end(), reply->tokens().begin(), reply->tokens().end());
       {
         std::lock_guard lock(mutex_);
         std::erase_if(active_, [&](const Active& a) { return a.resident == r && a.id == *key; });
+        if (!finished.error && finished.reason != engine::finish::kCancelled && !reply->thinking().empty()) {
+          r->ahead.push_back({request, reply->thinking(), reply->content()});
+          if (r->ahead.size() > kMostAhead) r->ahead.pop_front();
+        }
       }
       release(r);
       if (finished.error) {

@@ -64,7 +64,7 @@ reason::ThoughtSetup thought_of(const OpenModel& open, const ChatRequest& reques
   const ThinkOptions& think = request.think;
   reason::ThoughtSetup s;
   s.tokenizer = open.tokenizer;
-  s.tags = open.thinking;
+  s.tags = turn.reply.tags;
   s.starts_inside = turn.reply.starts_inside;
   s.off = open.thinking && think.is_off() && !request.raw_prompt;
   s.tokens = think.tokens.value_or(-1);
@@ -120,8 +120,12 @@ Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, Cha
   result.prompt_tokens = prompt_tokens;
 
   turn.reply.tokenizer = open.tokenizer;
-  turn.reply.tags = open.thinking;
-  turn.reply.starts_inside = open.thinking && chat::ends_inside_thought(segments, *open.thinking);
+  const Continuation continues = open.continuation_of(request);
+  if (continues != Continuation::content) turn.reply.tags = open.thinking;  // an answer that goes on opens no thought
+  turn.reply.starts_inside =
+      continues == Continuation::thought ||
+      (turn.reply.tags && continues == Continuation::none && chat::ends_inside_thought(segments, *open.thinking));
+  turn.reply.continues = continues != Continuation::none;
   turn.reply.stops = options.stop.value_or(std::vector<std::string>());
   turn.reply.logprobs = request.logprobs;
 

@@ -76,7 +76,12 @@ struct ChatRequest {
   std::optional<double> keep_alive;  ///< seconds; negative: for ever; unset: the default
   bool logprobs = false;
   int top_logprobs = 0;  ///< 0..20
-  std::string client;    ///< whose prefix cache; callers of one machine share ""
+  /// A last message of the assistant is the beginning of the reply: the model goes on exactly there, inside the thought
+  /// when only `thinking` has text. False: it is a finished turn like any other.
+  bool continue_last = true;
+  bool keep_thoughts = false;  ///< thoughts of earlier turns stay in the prompt, whatever the template does with them
+  bool receipt = false;        ///< see ChatResult::receipt_json
+  std::string client;          ///< whose prefix cache; callers of one machine share ""
 };
 
 /// What a person says to a request that runs.
@@ -122,6 +127,7 @@ struct ChatResult {
   uint64_t seed = 0;                           ///< that was used
   std::vector<int32_t> context;                ///< prompt and reply as token ids
   std::vector<std::string> warnings;           ///< for the person: options ignored, context lowered, ...
+  std::string receipt_json;                    ///< if asked for: docs/receipts.md
   uint64_t memory_bytes = 0;                   ///< of the loaded model: weights, KV in use, scratch
   uint64_t bytes_per_token = 0;                ///< read by one decoded token (weights), for GB/s
   std::string backend;                         ///< "cpu", "cuda": whose memory reads them

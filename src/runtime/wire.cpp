@@ -86,6 +86,9 @@ json chat_request(const ChatRequest& r) {
   if (r.think != ThinkOptions()) j["think"] = to_json(r.think);
   if (!r.id.empty()) j["request_id"] = r.id;
   if (r.keep_alive) j["keep_alive"] = *r.keep_alive;
+  if (!r.continue_last) j["continue"] = false;
+  if (r.keep_thoughts) j["keep_thoughts"] = true;
+  if (r.receipt) j["receipt"] = true;
   if (r.logprobs) {
     j["logprobs"] = true;
     j["top_logprobs"] = r.top_logprobs;
@@ -115,6 +118,7 @@ void add_result(json& j, const ChatResult& r) {
   j["bytes_per_token"] = r.bytes_per_token;
   if (!r.backend.empty()) j["backend"] = r.backend;
   if (!r.warnings.empty()) j["warnings"] = r.warnings;
+  if (!r.receipt_json.empty()) j["receipt"] = object_from(r.receipt_json);
 }
 
 ChatResult result_from(const json& j) {
@@ -138,6 +142,7 @@ ChatResult result_from(const json& j) {
   r.bytes_per_token = get<uint64_t>(j, "bytes_per_token", 0);
   r.backend = get<std::string>(j, "backend", "");
   r.warnings = strings_from(j, "warnings");
+  if (const auto it = j.find("receipt"); it != j.end() && it->is_object()) r.receipt_json = it->dump();
   return r;
 }
 

@@ -73,6 +73,13 @@ inline const nlohmann::ordered_json* extra_field(const nlohmann::ordered_json& b
   return options != nullptr && options->is_object() ? field(*options, name) : nullptr;
 }
 
+inline Result<bool> extra_bool(const nlohmann::ordered_json& body, const char* name, bool fallback) {
+  const auto* v = extra_field(body, name);
+  if (v == nullptr) return fallback;
+  if (!v->is_boolean()) return wrong_field(name, "true or false", *v);
+  return v->get<bool>();
+}
+
 /// "request_id": the client's own name for its request, under which it can steer it.
 inline Result<std::string> request_id_field(const nlohmann::ordered_json& body) {
   const auto* v = extra_field(body, "request_id");

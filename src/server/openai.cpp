@@ -32,6 +32,7 @@ void add_own(json& object, const runtime::ChatResult& r) {
   object["thinking_tokens"] = r.thinking_tokens;
   object["answer_tokens"] = r.answer_tokens;
   if (!r.thinking_done_reason.empty()) object["thinking_done_reason"] = r.thinking_done_reason;
+  if (!r.receipt_json.empty()) object["receipt"] = json::parse(r.receipt_json, nullptr, false);
 }
 
 void put_text(json& message, const runtime::ChatDelta& delta) {

@@ -47,6 +47,21 @@ const char* too_much(std::string_view text) {
   return values > kMaxJsonValues ? "the request body has more than a million values" : nullptr;
 }
 
+// Fields of ours that every dialect has: how the reply begins and what comes with it.
+Result<void> read_own(const json& body, runtime::ChatRequest& r) {
+  PONDER_TRY(r.receipt, extra_bool(body, "receipt", false));
+  PONDER_TRY(r.keep_thoughts, extra_bool(body, "keep_thoughts", false));
+  for (const char* name : {"continue", "continue_final_message"}) {
+    if (extra_field(body, name) == nullptr) continue;
+    PONDER_TRY(r.continue_last, extra_bool(body, name, true));
+    if (r.continue_last && (r.messages.empty() || r.messages.back().role != "assistant"))
+      return Error{ErrorCode::invalid_argument, std::string("\"") + name +
+                                                    "\" is true, but the last message is not of the assistant: there "
+                                                    "is nothing to continue"};
+  }
+  return {};
+}
+
 // What chat and generate share.
 Result<OllamaRequest> read_common(const json& body) {
   OllamaRequest request;
@@ -120,6 +135,7 @@ Result<OllamaRequest> read_chat(const json& body) {
     if (const auto* images = field(m, "images"); images != nullptr && !images->empty()) return no_images();
   }
   PONDER_TRY(request.chat.messages, chat::messages_from_json(*messages));
+  PONDER_CHECK_OK(read_own(body, request.chat));
   return request;
 }
 
@@ -131,6 +147,7 @@ Result<OllamaRequest> read_generate(const json& body) {
   PONDER_TRY(const auto suffix, string_field(body, "suffix"));
   PONDER_TRY(const auto override_template, string_field(body, "template"));
   PONDER_TRY(const bool raw, bool_field(body, "raw", false));
+  PONDER_TRY(r.receipt, extra_bool(body, "receipt", false));
   if (!suffix.empty()) return Error{ErrorCode::invalid_argument, "\"" + r.model + "\" does not support insert"};
   if (!override_template.empty())
     return Error{ErrorCode::unsupported,
@@ -191,6 +208,7 @@ Result<CompletionRequest> read_chat_completion(const json& body) {
   }
   PONDER_TRY(r.chat.think, runtime::think_of_body(body));
   PONDER_TRY(r.chat.id, request_id_field(body));
+  PONDER_CHECK_OK(read_own(body, r.chat));
   PONDER_TRY(r.chat.logprobs, bool_field(body, "logprobs", false));
   PONDER_TRY(r.chat.top_logprobs, int_field(body, "top_logprobs", 0, 0, 20));
   if (const auto* keep = field(body, "keep_alive")) {

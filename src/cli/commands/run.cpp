@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/os/file.h"
 #include "base/os/system.h"
 #include "cli/chat_view.h"
 #include "cli/context.h"
@@ -20,8 +21,8 @@ namespace {
 struct RunFlags {
   std::string model;
   std::vector<std::string> prompt;
-  std::string system, think, keep_alive;
-  bool hide_thinking = false, verbose = false, speed = false;
+  std::string system, think, keep_alive, receipt;
+  bool keep_thoughts = false, hide_thinking = false, verbose = false, speed = false;
   ComputeFlags compute;
   SamplingFlags sampling;
 };
@@ -36,6 +37,8 @@ Result<void> run(Context& context, RunFlags& flags) {
   if (!flags.keep_alive.empty()) {
     PONDER_TRY(request.keep_alive, runtime::wire::parse_keep_alive(flags.keep_alive));
   }
+  request.keep_thoughts = flags.keep_thoughts;
+  request.receipt = !flags.receipt.empty();
   if (!flags.system.empty()) {
     chat::Message system;
     system.role = "system";
@@ -56,6 +59,8 @@ Result<void> run(Context& context, RunFlags& flags) {
   }
   if (prompt.empty() && piped)
     return Error{ErrorCode::invalid_argument, "no prompt: give one as an argument or on standard input"};
+  if (prompt.empty() && request.receipt)
+    return Error{ErrorCode::invalid_argument, "--receipt is for one reply: give the prompt as an argument"};
   if (prompt.empty()) {
     ReplOptions repl;
     repl.hide_thinking = flags.hide_thinking;
@@ -76,6 +81,12 @@ Result<void> run(Context& context, RunFlags& flags) {
   view.finish();
   if (!result.ok()) return std::move(result).error();
   print_figures(*result, flags.verbose, flags.speed);
+  if (request.receipt) {
+    if (result->receipt_json.empty())
+      return Error{ErrorCode::unsupported, "no receipt came with the reply (cut off, or the server is an older one)"};
+    PONDER_CHECK_OK(os::write_file_atomically(flags.receipt, result->receipt_json + "\n"));
+    fmt::print(stderr, "receipt: {0}; check it with: ponder replay {0}\n", flags.receipt);
+  }
   if (result->done_reason == "cancelled") context.exit_code = 130;
   return {};
 }
@@ -112,6 +123,9 @@ void add_run(CLI::App& app, Context& context) {
   command->add_option("--system", flags->system, "system message");
   command->add_flag("--think{true}", flags->think,
                     "--think=false, low, medium, high, max, 4096 (tokens), 30s; default: on where the model can");
+  command->add_option("--receipt", flags->receipt, "write what `ponder replay` needs to repeat the reply to this file");
+  command->add_flag("--keep-thoughts", flags->keep_thoughts,
+                    "earlier thoughts of the conversation stay in its prompts");
   command->add_flag("--hidethinking", flags->hide_thinking, "think, but show only the answer");
   command->add_flag("--verbose", flags->verbose, "figures after the answer");
   command->add_flag("--speed", flags->speed, "one line of figures after the answer");

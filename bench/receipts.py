@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""How fast receipts are replayed, and how soon a second turn begins after a long thought. For a quiet machine.
+
+    bench/receipts.py [--ponder build/ponder] [--tokens 256] [--load 8] [--thought 2048] [--threads N] [--precision P]
+                      [--out bench/results/receipts] [--floors] MODEL.gguf
+
+Replay: LOAD requests at once, each with a receipt, then one alone; then every receipt replayed alone. Beside the replay's
+tokens a second stand those of its own generation (under load) and of the lone chain.
+Second turn: a thought of THOUGHT tokens (closed by a hard budget) and an answer; then, after the server came to rest, a
+second question. Its time to the first token stands beside that of the same request asked again (a fully cached prefix)
+and of a server that was just started (nothing cached). Writes NAME.json and NAME.md; --floors exits 1 below the house's.
+"""
+import argparse, concurrent.futures, json, os, statistics, subprocess, sys, tempfile, time, urllib.request
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests"))
+from program import Program
+
+NAME = "bench-receipts"
+
+
+def post(url, body):
+    request = urllib.request.Request(url + "/api/chat", json.dumps({"model": NAME, "stream": False, **body}).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=3600) as reply:
+        return json.load(reply)
+
+
+def rate(reply):
+    return (reply["eval_count"] - 1) / (reply["eval_duration"] / 1e9)
+
+
+def replay_speed(program, env, args):
+    def ask(url, i):
+        return post(url, {"messages": [{"role": "user", "content": f"Question {i}: why is the sky blue?"}], "receipt": True,
+                          "options": {"seed": i, "temperature": 0.8, "num_predict": args.tokens}})
+    with program.serve(*args.compute, env=env) as url:
+        ask(url, 999)  # load and warm up
+        with concurrent.futures.ThreadPoolExecutor(args.load) as pool:
+            busy = list(pool.map(lambda i: ask(url, i), range(args.load)))
+        lone = [ask(url, 100 + i) for i in range(3)]
+    files = []
+    for i, reply in enumerate(busy):
+        files.append(os.path.join(program.home.name, f"receipt-{i}.json"))
+        with open(files[-1], "w") as f:
+            json.dump(reply, f)
+    done = program.run("replay", "--json", "--threads", str(args.threads), *files, env=env, timeout=3600)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(lines) == args.load and all(l["equal"] for l in lines), done.stdout + done.stderr
+    speeds = [l["verified_tokens"] / l["verify_seconds"] for l in lines]
+    alone = statistics.median(map(rate, lone))
+    return {"load": args.load, "tokens": args.tokens, "all_equal": True,
+            "generating_under_load": statistics.median(map(rate, busy)), "generating_alone": alone,
+            "replaying": statistics.median(speeds), "slowest_replay": min(speeds),
+            "times_own": min(s / rate(b) for s, b in zip(speeds, busy)), "times_alone": min(speeds) / alone}
+
+
+def second_turn(program, env, args):
+    user = {"role": "user", "content": "Why is the sky blue? Explain it to a child."}
+    options = {"seed": 1, "temperature": 0.8, "num_predict": args.thought + 200, "num_ctx": 4 * args.thought + 2048}
+    follow = {"messages": None, "options": {**options, "num_predict": 8}}
+    with program.serve(*args.compute, env=env) as url:
+        first = post(url, {"messages": [user], "think": {"tokens": args.thought, "close": "hard"}, "options": options})
+        history = [user, {"role": "assistant", "content": first["message"]["content"], "thinking": first["message"].get("thinking", "")},
+                   {"role": "user", "content": "And why is it red in the evening?"}]
+        time.sleep(args.rest)
+        follow["messages"] = history
+        warm = post(url, follow)
+        cached = [post(url, follow) for _ in range(5)]
+    with program.serve(*args.compute, env=env) as url:
+        post(url, {"messages": [{"role": "user", "content": "x"}], "options": {"num_predict": 1}})
+        cold = post(url, follow)
+    assert warm["message"] == cold["message"], "the second turn differs from a cold run"
+    ms = lambda r: r["first_token_duration"] / 1e6
+    full = statistics.median(map(ms, cached))
+    return {"thinking_tokens": first["thinking_tokens"], "prompt_tokens": warm["prompt_eval_count"],
+            "cached_tokens": warm["cached_tokens"], "warm_ms": ms(warm), "fully_cached_ms": full, "cold_ms": ms(cold),
+            "times_fully_cached": ms(warm) / full}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("--ponder", default="build/ponder")
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--load", type=int, default=8)
+    parser.add_argument("--thought", type=int, default=2048)
+    parser.add_argument("--rest", type=float, default=20, help="seconds between the turns")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--precision", default="standard")
+    parser.add_argument("--out", default="bench/results/receipts")
+    parser.add_argument("--floors", action="store_true")
+    args = parser.parse_args()
+    args.compute = ["--threads", str(args.threads), "--precision", args.precision]
+    program, env = Program(args.ponder), {"OLLAMA_NUM_PARALLEL": str(args.load), "PONDER_THREADS": str(args.threads)}
+    made = program.run("create", NAME, "--from", os.path.abspath(args.model), env=env)
+    assert made.returncode == 0, made.stderr
+    result = {"model": os.path.basename(args.model), "threads": args.threads, "precision": args.precision,
+              "replay": replay_speed(program, env, args), "second_turn": second_turn(program, env, args)}
+    r, t = result["replay"], result["second_turn"]
+    text = f"""# Receipts and second turns: {result['model']}, {args.threads} threads, {args.precision}
+
+| replay of {r['load']} receipts of {r['tokens']} tokens, made under a load of {r['load']} | tokens/s |
+|---|---|
+| one of {r['load']} generating at once | {r['generating_under_load']:.1f} |
+| one generating alone | {r['generating_alone']:.1f} |
+| replaying (slowest {r['slowest_replay']:.1f}) | {r['replaying']:.1f} |
+
+All equal. At least {r['times_own']:.1f} times each one's own speed, {r['times_alone']:.1f} times a lone chain's.
+
+| second turn after a thought of {t['thinking_tokens']} tokens ({t['cached_tokens']} of {t['prompt_tokens']} prompt tokens cached) | first token, ms |
+|---|---|
+| computed ahead | {t['warm_ms']:.1f} |
+| fully cached prefix | {t['fully_cached_ms']:.1f} |
+| nothing cached | {t['cold_ms']:.1f} |
+
+{t['times_fully_cached']:.2f} times the fully cached prefix's; the same text as without a cache.
+"""
+    with open(args.out + ".json", "w") as f:
+        json.dump(result, f, indent=1)
+    with open(args.out + ".md", "w") as f:
+        f.write(text)
+    print(text)
+    good = r["times_own"] >= 5 and r["times_alone"] >= 2.5 and t["times_fully_cached"] <= 1.2
+    return 1 if args.floors and not good else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
