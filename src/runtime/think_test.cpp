@@ -107,7 +107,9 @@ TEST(Think, LevelsRiseWithTheirNamesAndFitTheContext) {
         continue;
       }
       EXPECT_GT(n, before) << level.name << " at " << context;
-      if (context > 0) EXPECT_LE(uint64_t(n), context / 2) << level.name;
+      if (context > 0) {
+        EXPECT_LE(uint64_t(n), context / 2) << level.name;
+      }
       before = n;
     }
   }
