@@ -42,6 +42,11 @@ runtime::ChatSink ChatView::sink() {
     load_bar_.clear();
     if (total > 512) prefill_bar_.fraction(double(done) / total);
   };
+  sink.on_vote = [this](const reason::VoteReport& report) {
+    load_bar_.clear();
+    prefill_bar_.clear();
+    vote_line_.show(report);
+  };
   sink.on_delta = [this](runtime::ChatDelta delta) { show(delta); };
   return sink;
 }
@@ -49,6 +54,7 @@ runtime::ChatSink ChatView::sink() {
 void ChatView::show(const runtime::ChatDelta& delta) {
   load_bar_.clear();
   prefill_bar_.clear();
+  vote_line_.clear();
   runtime::ChatDelta all;
   all.thinking = std::move(thinking_);
   all.content = std::move(content_);
@@ -101,6 +107,7 @@ void ChatView::finish() {
   hold(false);
   load_bar_.clear();
   prefill_bar_.clear();
+  vote_line_.clear();
   close_thought();
   if (line_open_) fmt::print("\n");
   line_open_ = false;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cli/terminal.h"
+#include "cli/vote_view.h"
 #include "runtime/types.h"
 
 namespace ponder::cli {
@@ -31,6 +32,7 @@ class ChatView {
 
   const bool hide_thinking_;
   ProgressBar load_bar_{"loading"}, prefill_bar_{"reading the prompt"};
+  VoteLine vote_line_;
   std::string thinking_, content_;
   std::mutex mutex_;  // pieces come from one thread, hold() from another
   bool held_ = false, keys_ = false;

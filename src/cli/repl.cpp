@@ -11,6 +11,7 @@
 #include "cli/chat_view.h"
 #include "cli/keys.h"
 #include "cli/terminal.h"
+#include "runtime/vote_json.h"
 #include "runtime/think.h"
 
 namespace ponder::cli {
@@ -21,6 +22,7 @@ constexpr const char* kHelp =
     "/set system TEXT            the system message\n"
     "/set think, nothink         let the model think, or not\n"
     "/set think HOW              low, medium, high, max, 4096 (tokens), 30s\n"
+    "/set vote N                 the answer of most of N chains; off: one chain again\n"
     "/set verbose, quiet         figures after each answer, or not\n"
     "/show                       what the model is and its settings\n"
     "/clear                      forget the conversation (the system message stays)\n"
@@ -145,6 +147,10 @@ class Repl {
       } else {
         fmt::print("{}\n", think.error().message);
       }
+    } else if (line.starts_with("/set vote ")) {
+      auto vote = runtime::parse_vote_text(argument("/set vote"));
+      if (vote.ok()) request_.vote = *vote;
+      if (!vote.ok()) fmt::print("{}\n", vote.error().message);
     } else if (line == "/set verbose" || line == "/set quiet") {
       options_.verbose = line == "/set verbose";
     } else if (line.starts_with("/set system ")) {

@@ -303,7 +303,10 @@ bool tells_a_number(std::string_view s) {
     if (end - i > 1 && s.substr(i, end - i) != "and") ++words;
     i = std::max(end, i + 1);
   }
-  return words >= 3 && std::any_of(s.begin(), s.end(), [](char c) { return std::isdigit(uint8_t(c)); });
+  while (!s.empty() && (s.back() == '.' || s.back() == '!')) s.remove_suffix(1);
+  const bool ends_in_it = !s.empty() && std::isdigit(uint8_t(s.back()));  // "It is 5."
+  return words >= (ends_in_it ? 2 : 3) &&
+         std::any_of(s.begin(), s.end(), [](char c) { return std::isdigit(uint8_t(c)); });
 }
 
 std::optional<Answer> canonical(const Found& words) { return words ? canonical_answer(*words) : std::nullopt; }

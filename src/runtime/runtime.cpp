@@ -21,6 +21,7 @@
 #include "runtime/reply.h"
 #include "runtime/show.h"
 #include "runtime/turn.h"
+#include "runtime/voting.h"
 
 namespace ponder::runtime {
 namespace {
@@ -354,9 +355,9 @@ class RuntimeImpl : public Runtime {
     PONDER_TRY(Turn turn, make_turn(*r->model, job.request, *result));
     PONDER_TRY(turn.ticket, desk_.open(job.request.id));
     result->id = turn.ticket->id();
+    if (job.request.vote) return begin_vote(job, r, turn, std::move(*result));
     const Chain chain = make_chain(turn, job.sink.on_delta);
     const auto reply = chain.reply;
-    const auto thought = chain.thought;
     engine::SequenceRequest sequence = turn.sequence;
     sequence.controllers = chain.controllers;
     std::shared_ptr<engine::Recording> recording;  // shared with the engine
@@ -372,7 +373,7 @@ class RuntimeImpl : public Runtime {
     if (job.sink.on_prefill)
       sequence.sink.on_prefill = [f = job.sink.on_prefill](const engine::PrefillProgress& p) { f(p.done, p.total); };
     auto key = std::make_shared<engine::SequenceId>(0);  // known to the callback once submit returned
-    sequence.sink.on_finish = [this, r, result, reply, thought, submitted, plain = turn.sequence, recording, key,
+    sequence.sink.on_finish = [this, r, result, chain, reply, submitted, plain = turn.sequence, recording, key,
                                request = job.request, sink = job.sink](const engine::Finished& finished) {
       reply->on_finish(finished.reason);
       result->done_reason = finished.reason;
@@ -380,9 +381,7 @@ class RuntimeImpl : public Runtime {
       result->output_tokens = finished.stats.output_tokens;
       result->prompt_seconds = finished.stats.prefill_seconds;
       result->decode_seconds = finished.stats.decode_seconds;
-      result->thinking_tokens = reply->thinking_tokens();
-      result->answer_tokens = reply->answer_tokens();
-      result->thinking_done_reason = thought->done_reason();
+      chain.describe(*result);
       result->total_seconds = os::monotonic_seconds() - submitted;
       if (!stopping_) result->memory_bytes = r->model->memory_bytes();
       if (recording && !finished.error && !stopping_)
@@ -411,6 +410,30 @@ class RuntimeImpl : public Runtime {
     PONDER_TRY(const auto id, r->model->engine().submit(std::move(sequence)));
     *key = id;
     active_.push_back({r, id, job.cancel});
+    return {};
+  }
+
+  Result<void> begin_vote(Job& job, Resident* r, const Turn& turn, ChatResult result) {
+    auto ids = std::make_shared<std::vector<engine::SequenceId>>();  // known to the callback once all are submitted
+    auto done = [this, r, ids, sink = job.sink](Result<ChatResult> outcome) {
+      if (outcome.ok() && !stopping_) outcome->memory_bytes = r->model->memory_bytes();
+      {
+        std::lock_guard lock(mutex_);
+        std::erase_if(active_, [&](const Active& a) {
+          return a.resident == r && std::find(ids->begin(), ids->end(), a.id) != ids->end();
+        });
+      }
+      release(r);
+      if (!outcome.ok()) {
+        if (sink.on_error) sink.on_error(std::move(outcome).error());
+      } else if (sink.on_done) {
+        sink.on_done(std::move(*outcome));
+      }
+    };
+    std::lock_guard lock(mutex_);  // as above
+    PONDER_TRY(*ids, start_vote(r->model->engine(), turn, *job.request.vote, job.sink, std::move(result), job.submitted,
+                                std::move(done)));
+    for (const auto id : *ids) active_.push_back({r, id, job.cancel});
     return {};
   }
 

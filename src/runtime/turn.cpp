@@ -141,6 +141,12 @@ Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, Cha
   return turn;
 }
 
+void Chain::describe(ChatResult& result) const {
+  result.thinking_tokens = reply->thinking_tokens();
+  result.answer_tokens = reply->answer_tokens();
+  result.thinking_done_reason = thought->done_reason();
+}
+
 Chain make_chain(const Turn& turn, std::function<void(ChatDelta)> deliver, uint32_t stream) {
   Reply::Setup setup = turn.reply;
   setup.deliver = std::move(deliver);

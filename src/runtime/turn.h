@@ -32,6 +32,9 @@ struct Chain {
   std::shared_ptr<Reply> reply;                                  // shared with the engine
   std::shared_ptr<reason::Thought> thought;                      // shared with the engine
   std::vector<std::shared_ptr<engine::Controller>> controllers;  // shared with the engine; `reply` among them
+
+  /// What the chain can say of itself at its end: its counts of thinking and answer.
+  void describe(ChatResult& result) const;
 };
 /// `stream`: the chain's random stream.
 Chain make_chain(const Turn& turn, std::function<void(ChatDelta)> deliver, uint32_t stream = 0);

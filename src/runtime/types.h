@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "chat/chat.h"
+#include "reason/vote.h"
 #include "store/pull.h"
 #include "store/store.h"
 
@@ -72,6 +73,7 @@ struct ChatRequest {
   std::optional<std::string> raw_prompt;  ///< instead of messages: this text as it is, control tokens parsed
   std::vector<int32_t> context;           ///< generate's deprecated field: token ids that come before the prompt
   ThinkOptions think;
+  std::optional<reason::VoteOptions> vote;  ///< several chains, and the answer of most of them
   Options options;
   std::optional<double> keep_alive;  ///< seconds; negative: for ever; unset: the default
   bool logprobs = false;
@@ -131,12 +133,15 @@ struct ChatResult {
   uint64_t memory_bytes = 0;                   ///< of the loaded model: weights, KV in use, scratch
   uint64_t bytes_per_token = 0;                ///< read by one decoded token (weights), for GB/s
   std::string backend;                         ///< "cpu", "cuda": whose memory reads them
+  /// How the vote went. Thinking and answer above are then the winner's; output_tokens are of all chains.
+  std::optional<reason::VoteReport> vote;
 };
 
 /// Called from threads of the runtime; must be quick. Exactly one of on_done and on_error comes last.
 struct ChatSink {
   std::function<void(double fraction)> on_load;
   std::function<void(int done, int total)> on_prefill;
+  std::function<void(reason::VoteReport)> on_vote;  ///< progress of a vote; its text comes in the end, at once
   std::function<void(ChatDelta)> on_delta;
   std::function<void(ChatResult)> on_done;
   std::function<void(Error)> on_error;

@@ -7,6 +7,7 @@
 
 #include "base/utf8.h"
 #include "runtime/think.h"
+#include "runtime/vote_json.h"
 
 namespace ponder::runtime::wire {
 namespace {
@@ -85,6 +86,7 @@ json chat_request(const ChatRequest& r) {
   }
   if (r.think != ThinkOptions()) j["think"] = to_json(r.think);
   if (!r.id.empty()) j["request_id"] = r.id;
+  if (r.vote) j["vote"] = to_json(*r.vote);
   if (r.keep_alive) j["keep_alive"] = *r.keep_alive;
   if (!r.continue_last) j["continue"] = false;
   if (r.keep_thoughts) j["keep_thoughts"] = true;
@@ -117,6 +119,7 @@ void add_result(json& j, const ChatResult& r) {
   j["memory_bytes"] = r.memory_bytes;
   j["bytes_per_token"] = r.bytes_per_token;
   if (!r.backend.empty()) j["backend"] = r.backend;
+  if (r.vote) j["vote"] = to_json(*r.vote, /*last=*/true);
   if (!r.warnings.empty()) j["warnings"] = r.warnings;
   if (!r.receipt_json.empty()) j["receipt"] = object_from(r.receipt_json);
 }
@@ -143,6 +146,7 @@ ChatResult result_from(const json& j) {
   r.backend = get<std::string>(j, "backend", "");
   r.warnings = strings_from(j, "warnings");
   if (const auto it = j.find("receipt"); it != j.end() && it->is_object()) r.receipt_json = it->dump();
+  if (const auto it = j.find("vote"); it != j.end() && it->is_object()) r.vote = vote_report_from(*it);
   return r;
 }
 

@@ -1,6 +1,8 @@
 // Sending replies, watching for a peer that hangs up, and the small decisions all dialects share.
 #include "server/http.h"
 
+#include "runtime/vote_json.h"
+
 #include <algorithm>
 
 #include <boost/asio/write.hpp>
@@ -179,6 +181,12 @@ std::shared_ptr<RunningChat> RunningChat::start(Exchange& exchange, runtime::Cha
     ChatEvent event;
     event.kind = ChatEvent::Kind::delta;
     event.delta = std::move(delta);
+    channel->push(std::move(event));
+  };
+  sink.on_vote = [channel](const auto& report) {
+    ChatEvent event;
+    event.kind = ChatEvent::Kind::vote;
+    event.vote = runtime::to_json(report, /*last=*/false);
     channel->push(std::move(event));
   };
   sink.on_done = [channel](runtime::ChatResult result) {

@@ -114,8 +114,9 @@ class HangUp {
 
 /// One event of a reply that is being made.
 struct ChatEvent {
-  enum class Kind { none, delta, done, error } kind = Kind::none;
+  enum class Kind { none, delta, vote, done, error } kind = Kind::none;
   runtime::ChatDelta delta;
+  nlohmann::json vote;  ///< progress of a vote
   runtime::ChatResult result;
   Error error;
 };

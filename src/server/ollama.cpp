@@ -75,11 +75,14 @@ Task<void> run(Exchange& exchange, Dialect dialect, OllamaRequest request) {
       if (co_await exchange.send_piece(std::move(text))) co_await exchange.end_stream();
       break;
     }
-    // A delta of a stream. The stream begins with it, so that an error before the first byte has its own status.
+    if (event.kind == ChatEvent::Kind::vote && !stream) continue;
+    // A delta of a stream, or progress of a vote. The stream begins with it, so that an error before the first byte has
+    // its own status.
     const bool first = !exchange.streaming();
     if (first && !co_await exchange.begin_stream("application/x-ndjson")) break;
     json object = dialect.object(model, event.delta);
     if (first) object["request_id"] = id;
+    if (event.kind == ChatEvent::Kind::vote) object["vote"] = std::move(event.vote);
     std::string text = line(object);
     if (!co_await exchange.send_piece(std::move(text))) break;
   }

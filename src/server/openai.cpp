@@ -3,6 +3,7 @@
 // "reasoning_content" (DeepSeek's and llama.cpp's).
 #include <ctime>
 
+#include "runtime/vote_json.h"
 #include "runtime/wire.h"
 #include "server/http.h"
 #include "server/requests.h"
@@ -33,6 +34,7 @@ void add_own(json& object, const runtime::ChatResult& r) {
   object["answer_tokens"] = r.answer_tokens;
   if (!r.thinking_done_reason.empty()) object["thinking_done_reason"] = r.thinking_done_reason;
   if (!r.receipt_json.empty()) object["receipt"] = json::parse(r.receipt_json, nullptr, false);
+  if (r.vote) object["vote"] = runtime::to_json(*r.vote, /*last=*/true);
 }
 
 void put_text(json& message, const runtime::ChatDelta& delta) {
@@ -134,7 +136,9 @@ Task<void> chat_completions(Exchange& exchange) {
     if (first && !co_await exchange.begin_stream("text/event-stream")) break;
     std::string text;
     if (!done) {
-      text = event(completion.chunk(e.delta, first));
+      json chunk = completion.chunk(e.delta, first);
+      if (e.kind == ChatEvent::Kind::vote) chunk["vote"] = std::move(e.vote);
+      text = event(chunk);
     } else {
       chat->release();
       if (first) text = event(completion.chunk({}, true));

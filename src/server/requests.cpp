@@ -7,6 +7,7 @@
 
 #include "chat/chat.h"
 #include "runtime/think.h"
+#include "runtime/vote_json.h"
 #include "runtime/wire.h"
 #include "server/fields.h"
 
@@ -62,6 +63,11 @@ Result<void> read_own(const json& body, runtime::ChatRequest& r) {
   return {};
 }
 
+auto vote_field(const json& body) {
+  const auto* v = extra_field(body, "vote");
+  return runtime::parse_vote(v == nullptr ? json() : *v, "vote");
+}
+
 // What chat and generate share.
 Result<OllamaRequest> read_common(const json& body) {
   OllamaRequest request;
@@ -71,6 +77,7 @@ Result<OllamaRequest> read_common(const json& body) {
     PONDER_TRY(r.options, runtime::options_from_json(*options, &request.warnings));
   }
   PONDER_TRY(r.think, runtime::think_of_body(body));
+  PONDER_TRY(r.vote, vote_field(body));
   PONDER_TRY(r.id, request_id_field(body));
   if (const auto* keep = field(body, "keep_alive")) {
     PONDER_TRY(r.keep_alive, wire::parse_keep_alive(*keep));
@@ -207,6 +214,7 @@ Result<CompletionRequest> read_chat_completion(const json& body) {
     r.chat.options.merge(*option);
   }
   PONDER_TRY(r.chat.think, runtime::think_of_body(body));
+  PONDER_TRY(r.chat.vote, vote_field(body));
   PONDER_TRY(r.chat.id, request_id_field(body));
   PONDER_CHECK_OK(read_own(body, r.chat));
   PONDER_TRY(r.chat.logprobs, bool_field(body, "logprobs", false));
@@ -215,7 +223,10 @@ Result<CompletionRequest> read_chat_completion(const json& body) {
     PONDER_TRY(r.chat.keep_alive, wire::parse_keep_alive(*keep));
   }
   PONDER_TRY(const int n, int_field(body, "n", 1, 1, 1 << 20));
-  if (n != 1) return Error{ErrorCode::unsupported, "\"n\" above 1 is not supported by this version"};
+  if (n != 1)
+    return Error{
+        ErrorCode::unsupported,
+        "\"n\" above 1 is not supported: one reply comes back; for the answer of several chains send \"vote\""};
   if (const auto* tools = field(body, "tools"); tools != nullptr && !tools->empty())
     return Error{ErrorCode::unsupported,
                  "\"tools\" are not supported by this version: tool calls in a reply are not recognised yet"};

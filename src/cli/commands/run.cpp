@@ -11,8 +11,10 @@
 #include "cli/keys.h"
 #include "cli/repl.h"
 #include "cli/terminal.h"
+#include "cli/vote_view.h"
 #include "runtime/backends.h"
 #include "runtime/think.h"
+#include "runtime/vote_json.h"
 #include "runtime/wire.h"
 
 namespace ponder::cli {
@@ -21,7 +23,7 @@ namespace {
 struct RunFlags {
   std::string model;
   std::vector<std::string> prompt;
-  std::string system, think, keep_alive, receipt;
+  std::string system, think, vote, keep_alive, receipt;
   bool keep_thoughts = false, hide_thinking = false, verbose = false, speed = false;
   ComputeFlags compute;
   SamplingFlags sampling;
@@ -34,6 +36,7 @@ Result<void> run(Context& context, RunFlags& flags) {
   request.model = flags.model;
   request.options = flags.sampling.options;
   PONDER_TRY(request.think, runtime::parse_think_text(flags.think));
+  PONDER_TRY(request.vote, runtime::parse_vote_text(flags.vote));
   if (!flags.keep_alive.empty()) {
     PONDER_TRY(request.keep_alive, runtime::wire::parse_keep_alive(flags.keep_alive));
   }
@@ -106,6 +109,7 @@ double read_bandwidth(const std::string& backend) {
 void print_figures(const runtime::ChatResult& result, bool verbose, bool speed) {
   for (const auto& warning : result.warnings) fmt::print(stderr, "note: {}\n", printable(warning));
   if (const auto note = ending_note(result); !note.empty()) fmt::print(stderr, "note: {}\n", note);
+  if (result.vote) fmt::print(stderr, "vote: {}\n", vote_note(*result.vote));
   if (result.done_reason == "cancelled" && !verbose) return;
   if (verbose || speed) {
     const double read = read_bandwidth(result.backend);
@@ -126,6 +130,7 @@ void add_run(CLI::App& app, Context& context) {
   command->add_option("--receipt", flags->receipt, "write what `ponder replay` needs to repeat the reply to this file");
   command->add_flag("--keep-thoughts", flags->keep_thoughts,
                     "earlier thoughts of the conversation stay in its prompts");
+  command->add_option("--vote", flags->vote, "the answer of most of so many chains: 8, or an object as JSON");
   command->add_flag("--hidethinking", flags->hide_thinking, "think, but show only the answer");
   command->add_flag("--verbose", flags->verbose, "figures after the answer");
   command->add_flag("--speed", flags->speed, "one line of figures after the answer");
