@@ -83,8 +83,7 @@ class Task:
         tokens = sum(min(end, self.chains[i]["tokens"]) for i in range(n))
         if not members:
             return 0, tokens, end
-        at = {i: k for k, i in enumerate(order)}
-        best = min(members.values(), key=lambda m: (-len(m), at[m[-1]]))
+        best = min(members.values(), key=lambda m: (-len(m), min(m)))
         return best[0], tokens, end
 
     def plain_majority(self, n):

@@ -59,7 +59,7 @@ std::vector<Group> tally(std::span<const Ballot> ballots) {
     std::sort(g.chains.begin(), g.chains.end(), [&](int a, int b) { return order(a) < order(b); });
   std::stable_sort(groups.begin(), groups.end(), [&](const Group& a, const Group& b) {
     if (a.count() != b.count()) return a.count() > b.count();
-    return order(a.chains.back()) < order(b.chains.back());
+    return *std::min_element(a.chains.begin(), a.chains.end()) < *std::min_element(b.chains.begin(), b.chains.end());
   });
   return groups;
 }

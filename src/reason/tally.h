@@ -22,9 +22,11 @@ struct Ballot {
   std::optional<Answer> answer;  ///< none: the chain said nothing that can be compared
 };
 
-/// Groups of the ballots (in the order in which they were cast), the most votes first; of equal ones that which reached
-/// its count first. An answer without a unit joins the largest group of its number, whatever unit that has, so the
-/// result does not depend on who wrote the unit.
+/// Groups of the ballots (in the order in which they were cast), the most votes first; of equal ones that with the chain
+/// of the lowest number, so that a vote in which nobody agrees is chain 0. (Not that of the shortest chain: at high
+/// temperatures those are the ones that broke off, and of ponder-tiny's votes of three it costs 6 points.) An answer
+/// without a unit joins the largest group of its number, whatever unit that has, so the result does not depend on who
+/// wrote the unit.
 std::vector<Group> tally(std::span<const Ballot> ballots);
 
 /// How likely it is that the chains still to come will change the leader: `first` and `second` are the two largest

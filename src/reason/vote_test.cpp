@@ -26,13 +26,13 @@ std::vector<int> counts(const std::vector<Group>& groups) {
   return n;
 }
 
-TEST(Tally, MostVotesFirstThenWhoReachedThemFirst) {
+TEST(Tally, MostVotesFirstThenTheLowestChain) {
   const std::vector<Ballot> ballots = {{3, number(7)}, {0, number(5)}, {1, {}},
                                        {2, number(5)}, {4, number(7)}, {5, number(9)}};
   const auto groups = tally(ballots);
   ASSERT_EQ(groups.size(), 3u);
   EXPECT_EQ(counts(groups), (std::vector<int>{2, 2, 1}));
-  EXPECT_EQ(groups[0].answer.key, "5") << "it had two votes before 7 had";
+  EXPECT_EQ(groups[0].answer.key, "5") << "chain 0 said it";
   EXPECT_EQ(groups[1].chains, (std::vector<int>{3, 4}));
 }
 
