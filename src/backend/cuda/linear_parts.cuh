@@ -115,6 +115,35 @@ struct KindPair {
   TileKind a, b;
 };
 
+/// Calls `launch.template operator()<A, B>()` for the kinds of a pair: the pairs that kernels are compiled for.
+template <class Launcher>
+cudaError_t with_kinds(KindPair kinds, const Launcher& launch) {
+  using enum TileKind;
+  if (kinds.a == q4_k && kinds.b == q6_k) return launch.template operator()<q4_k, q6_k>();
+  if (kinds.a == q5_k && kinds.b == q6_k) return launch.template operator()<q5_k, q6_k>();
+  if (kinds.a != kinds.b) return cudaErrorInvalidValue;
+  switch (kinds.a) {
+    case q4_k:
+      return launch.template operator()<q4_k, q4_k>();
+    case q5_k:
+      return launch.template operator()<q5_k, q5_k>();
+    case q6_k:
+      return launch.template operator()<q6_k, q6_k>();
+    case q4_0:
+      return launch.template operator()<q4_0, q4_0>();
+    case q4_1:
+      return launch.template operator()<q4_1, q4_1>();
+    case q5_0:
+      return launch.template operator()<q5_0, q5_0>();
+    case q5_1:
+      return launch.template operator()<q5_1, q5_1>();
+    case q8_0:
+      return launch.template operator()<q8_0, q8_0>();
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
 cudaError_t linear_one(const LinearArgs& args, KindPair kinds, const Launch& launch);
 /// cudaErrorNotSupported where so many rows do not fit.
 cudaError_t linear_rows(const LinearArgs& args, KindPair kinds, const Launch& launch);

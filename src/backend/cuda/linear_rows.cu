@@ -305,30 +305,7 @@ cudaError_t launch_kinds(const LinearArgs& args, const Launch& launch) {
 }  // namespace
 
 cudaError_t linear_rows(const LinearArgs& args, KindPair kinds, const Launch& launch) {
-  using enum TileKind;
-  if (kinds.a == q4_k && kinds.b == q6_k) return launch_kinds<q4_k, q6_k>(args, launch);
-  if (kinds.a == q5_k && kinds.b == q6_k) return launch_kinds<q5_k, q6_k>(args, launch);
-  if (kinds.a != kinds.b) return cudaErrorInvalidValue;
-  switch (kinds.a) {
-    case q4_k:
-      return launch_kinds<q4_k, q4_k>(args, launch);
-    case q5_k:
-      return launch_kinds<q5_k, q5_k>(args, launch);
-    case q6_k:
-      return launch_kinds<q6_k, q6_k>(args, launch);
-    case q4_0:
-      return launch_kinds<q4_0, q4_0>(args, launch);
-    case q4_1:
-      return launch_kinds<q4_1, q4_1>(args, launch);
-    case q5_0:
-      return launch_kinds<q5_0, q5_0>(args, launch);
-    case q5_1:
-      return launch_kinds<q5_1, q5_1>(args, launch);
-    case q8_0:
-      return launch_kinds<q8_0, q8_0>(args, launch);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return with_kinds(kinds, [&]<TileKind A, TileKind B>() { return launch_kinds<A, B>(args, launch); });
 }
 
 }  // namespace ponder::backend::cuda

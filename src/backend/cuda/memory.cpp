@@ -81,9 +81,7 @@ Result<void> check(cudaError_t code, const std::string& doing) {
   return Error{kind, "the card: " + std::string(cudaGetErrorString(code)) + ", while " + doing};
 }
 
-Result<DeviceBuffer> DeviceBuffer::allocate(uint64_t bytes, const std::string& what) {
-  DeviceBuffer b;
-  if (bytes == 0) return b;
+Result<uint8_t*> DeviceMemory::take(uint64_t bytes, const std::string& what) {
   void* data = nullptr;
   const cudaError_t code = cudaMalloc(&data, bytes);
   if (code == cudaErrorMemoryAllocation) {
@@ -91,29 +89,19 @@ Result<DeviceBuffer> DeviceBuffer::allocate(uint64_t bytes, const std::string& w
     return no_room(bytes, what);
   }
   PONDER_CHECK_OK(check(code, "taking " + gib(bytes) + " for " + what));
-  b.data_ = static_cast<uint8_t*>(data);
-  b.size_ = bytes;
-  return b;
+  return static_cast<uint8_t*>(data);
 }
 
-DeviceBuffer::~DeviceBuffer() {
-  if (data_ != nullptr) cudaFree(data_);
-}
+void DeviceMemory::release(uint8_t* data) { cudaFree(data); }
 
-Result<PinnedBuffer> PinnedBuffer::allocate(uint64_t bytes, const std::string& what) {
-  PinnedBuffer b;
-  if (bytes == 0) return b;
+Result<uint8_t*> PinnedMemory::take(uint64_t bytes, const std::string& what) {
   void* data = nullptr;
   PONDER_CHECK_OK(check(cudaHostAlloc(&data, bytes, cudaHostAllocMapped),
                         "pinning " + gib(bytes) + " of the machine's memory for " + what));
-  b.data_ = static_cast<uint8_t*>(data);
-  b.size_ = bytes;
-  return b;
+  return static_cast<uint8_t*>(data);
 }
 
-PinnedBuffer::~PinnedBuffer() {
-  if (data_ != nullptr) cudaFreeHost(data_);
-}
+void PinnedMemory::release(uint8_t* data) { cudaFreeHost(data); }
 
 Result<GrowingBuffer> GrowingBuffer::reserve(int device, uint64_t capacity) {
   const VirtualMemory& v = virtual_memory();

@@ -17,19 +17,28 @@ Result<void> check(cudaError_t code, const std::string& doing);
 /// "4.20 GiB".
 std::string gib(uint64_t bytes);
 
-/// Bytes on the current device, from cudaMalloc; freed with the object.
-class DeviceBuffer {
+/// Bytes that are given back with the object. `Memory` says from where: take() and release(), in memory.cpp.
+template <class Memory>
+class Buffer {
  public:
-  DeviceBuffer() = default;
+  Buffer() = default;
   /// `what` names it in the error: out of memory comes with what was asked for and what is free.
-  static Result<DeviceBuffer> allocate(uint64_t bytes, const std::string& what);
-  DeviceBuffer(DeviceBuffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
-  DeviceBuffer& operator=(DeviceBuffer&& o) noexcept {
+  static Result<Buffer> allocate(uint64_t bytes, const std::string& what) {
+    Buffer b;
+    if (bytes == 0) return b;
+    PONDER_TRY(b.data_, Memory::take(bytes, what));
+    b.size_ = bytes;
+    return b;
+  }
+  Buffer(Buffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
+  Buffer& operator=(Buffer&& o) noexcept {
     std::swap(data_, o.data_);
     std::swap(size_, o.size_);
     return *this;
   }
-  ~DeviceBuffer();
+  ~Buffer() {
+    if (data_ != nullptr) Memory::release(data_);
+  }
 
   uint8_t* data() const { return data_; }
   uint64_t size() const { return size_; }
@@ -43,30 +52,19 @@ class DeviceBuffer {
   uint64_t size_ = 0;
 };
 
+struct DeviceMemory {
+  static Result<uint8_t*> take(uint64_t bytes, const std::string& what);
+  static void release(uint8_t* data);
+};
+struct PinnedMemory {
+  static Result<uint8_t*> take(uint64_t bytes, const std::string& what);
+  static void release(uint8_t* data);
+};
+
+/// Bytes on the current device, from cudaMalloc.
+using DeviceBuffer = Buffer<DeviceMemory>;
 /// Host memory that the card can read and write directly.
-class PinnedBuffer {
- public:
-  PinnedBuffer() = default;
-  static Result<PinnedBuffer> allocate(uint64_t bytes, const std::string& what);
-  PinnedBuffer(PinnedBuffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
-  PinnedBuffer& operator=(PinnedBuffer&& o) noexcept {
-    std::swap(data_, o.data_);
-    std::swap(size_, o.size_);
-    return *this;
-  }
-  ~PinnedBuffer();
-
-  uint8_t* data() const { return data_; }
-  uint64_t size() const { return size_; }
-  template <class T>
-  T* as() const {
-    return reinterpret_cast<T*>(data_);
-  }
-
- private:
-  uint8_t* data_ = nullptr;
-  uint64_t size_ = 0;
-};
+using PinnedBuffer = Buffer<PinnedMemory>;
 
 /// A range of device addresses of which only the beginning is backed by memory, grown in steps: KV pages take memory
 /// when they are first used, and never move. Source: CUDA driver API, virtual memory management.
