@@ -1,6 +1,6 @@
 // Every state of a steered thought on a scripted model that writes nonsense: budgets of all kinds, closings, extension,
 // commands, loops, cut characters, in random mixtures and under any chunking of the engine.
-// why this file is long: one author and one player of cases serve every state of the controller.
+// Why this file is long: one author and one player of cases serve every state of the controller.
 #include "reason/thought.h"
 
 #include <gtest/gtest.h>

@@ -24,11 +24,9 @@ class Buffer {
   Buffer() = default;
   /// `what` names it in the error: out of memory comes with what was asked for and what is free.
   static Result<Buffer> allocate(uint64_t bytes, const std::string& what) {
-    Buffer b;
-    if (bytes == 0) return b;
-    PONDER_TRY(b.data_, Memory::take(bytes, what));
-    b.size_ = bytes;
-    return b;
+    if (bytes == 0) return Buffer();
+    PONDER_TRY(uint8_t* const data, Memory::take(bytes, what));
+    return Buffer(data, bytes);
   }
   Buffer(Buffer&& o) noexcept : data_(std::exchange(o.data_, nullptr)), size_(std::exchange(o.size_, 0)) {}
   Buffer& operator=(Buffer&& o) noexcept {
@@ -48,6 +46,8 @@ class Buffer {
   }
 
  private:
+  Buffer(uint8_t* data, uint64_t size) : data_(data), size_(size) {}
+
   uint8_t* data_ = nullptr;
   uint64_t size_ = 0;
 };
