@@ -63,8 +63,9 @@ struct PlanInfo {
   Precision precision = Precision::standard;
   KvFormat kv_format = KvFormat::f16;
   int threads = 1;
-  int gpu_layers = 0;          ///< layers on cards, of spec().n_layers
-  std::string placement = {};  ///< for people, when more than one device computes: "layers 1-9 on the processor, ..."
+  int gpu_layers = 0;           ///< layers on cards, of spec().n_layers
+  std::vector<int> cards = {};  ///< their numbers, as the driver counts
+  std::string placement = {};   ///< for people, when more than one device computes: "layers 1-9 on the processor, ..."
   /// Bytes read for one decoded token at depth 0 (weights once), for the fraction of the memory's limit.
   uint64_t bytes_per_token = 0;
 };

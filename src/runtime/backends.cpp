@@ -2,6 +2,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/limits.h"
+#include "backend/cuda/driver/nvml.h"
 #include "backend/reference/reference.h"
 #include "base/log.h"
 #include "base/os/system.h"
@@ -77,13 +78,39 @@ Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name) 
 
 double read_bandwidth_of(const backend::PlanInfo& info) {
 #if PONDER_HAVE_CUDA
-  if (info.backend == "cuda") {
-    auto read = backend::cuda::read_bandwidth();
-    return read.ok() ? *read * 1e-9 : 0;
+  if (!info.cards.empty()) {
+    auto read = backend::cuda::read_bandwidth(info.cards[0]);
+    return read.ok() ? *read : 0;
   }
 #endif
   auto read = backend::cpu::measure_read_gbs(info.threads);
-  return read.ok() ? *read : 0;
+  return read.ok() ? *read * 1e9 : 0;
+}
+
+engine::BenchMeters bench_meters(const backend::Plan& plan) {
+  engine::BenchMeters meters;
+  meters.now = os::monotonic_seconds;
+  meters.cpu_seconds = os::cpu_seconds;
+  meters.read_bandwidth = [info = plan.info()] { return read_bandwidth_of(info); };
+  const bool processor = plan.info().gpu_layers < plan.spec().n_layers;
+  meters.joules = [cards = plan.info().cards, processor] {
+    std::optional<double> sum = processor ? os::processor_joules() : 0.0;
+    for (const int card : cards) {
+      const auto used = backend::cuda::energy_millijoules(card);
+      if (sum) sum = used ? std::optional<double>(*sum + double(*used) * 1e-3) : std::nullopt;
+    }
+    return sum;
+  };
+  return meters;
+}
+
+std::optional<uint64_t> cards_memory_in_use() {
+  std::optional<uint64_t> sum;
+  for (int card = 0;; ++card) {
+    const auto used = backend::cuda::memory_in_use(card);
+    if (!used) return sum;
+    sum = sum.value_or(0) + *used;
+  }
 }
 
 std::string processor_of(const backend::PlanInfo& info, int n_layers) {

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "engine/bench.h"
 #include "runtime/client.h"
 
 namespace ponder::runtime {
@@ -12,8 +13,14 @@ namespace ponder::runtime {
 /// "reference". A card that was demanded and cannot be used is an Error that says why.
 Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name);
 
-/// GB/s that the plan's device reads when it does nothing else, measured now; 0 where that failed.
+/// Bytes per second that the plan's device reads when it does nothing else, measured now; 0 where that failed.
 double read_bandwidth_of(const backend::PlanInfo& info);
+
+/// The clocks and meters of the devices that a plan runs on. Energy is that of the cards and, where the processor has
+/// layers too, of its packages; nothing unless all of them tell.
+engine::BenchMeters bench_meters(const backend::Plan& plan);
+/// Bytes in use of all cards' memory together, whoever uses them; nothing without cards that tell.
+std::optional<uint64_t> cards_memory_in_use();
 
 /// "100% GPU", "100% CPU", or Ollama's "25%/75% CPU/GPU" by layers.
 std::string processor_of(const backend::PlanInfo& info, int n_layers);

@@ -374,7 +374,19 @@ class Tools(Case):
             self.assertLessEqual(r["tokens_per_second"], r["fastest"])
             self.assertGreater(r["fraction_of_limit"], 0)   # this model fits in a cache, so it may beat the memory
             self.assertEqual((r["batch"], r["depth"], r["precision"]), (1, 0, "standard"))
-        self.assertIn("tg4", self.ok("bench", MODEL, "-p", "16", "-n", "4", "--repeat", "1"))
+            self.assertGreater(r["host_cores"], 0)
+            self.assertTrue(r["joules_per_token"] is None or r["joules_per_token"] >= 0)
+        first, step = o["results"][0]["first_token_ms"], o["results"][1]["step_ms"]
+        self.assertAlmostEqual(first * o["results"][0]["tokens_per_second"], 32e3, delta=16e3)
+        self.assertAlmostEqual(step * o["results"][1]["tokens_per_second"], 1e3, delta=1)
+        self.assertGreater(o["memory"]["weights"], 5e6)
+        self.assertGreaterEqual(o["memory"]["resident_peak"], o["memory"]["resident"])
+        self.assertIsNone(o["memory"]["cards"])     # this model is too small for a card
+        many = json.loads(self.ok("bench", MODEL, "--json", "-p", "0", "-n", "4", "-b", "2,3", "-d", "0,70", "-r", "1", "--sampled"))
+        self.assertEqual([(r["depth"], r["batch"]) for r in many["results"]], [(0, 2), (0, 3), (70, 2), (70, 3)])
+        table = self.ok("bench", MODEL, "-p", "16", "-n", "4", "--repeat", "1")
+        self.assertRegex(table, r"(?m)^\| tg4 \| 0 \| 1 \| [\d.]+ \([\d.]+ - [\d.]+\) \| \d+ % of [\d.]+ GB/s \| [\d.]+ ms \| [\d.]+ \| ")
+        self.assertRegex(table, r"memory: weights \d+ MB, work space \d+ MB, KV [\d.]+ KB per token; process \d+ MB now, \d+ MB at most")
 
     def test_help_and_version(self):
         self.assertRegex(self.ok("--version"), r"^ponder version is \d+\.\d+\.\d+\n$")

@@ -22,7 +22,8 @@ __global__ void read_kernel(const uint4* data, int64_t n, uint32_t* out) {
 
 }  // namespace
 
-Result<double> read_bandwidth() {
+Result<double> read_bandwidth(int card) {
+  PONDER_CHECK_OK(check(cudaSetDevice(card), "choosing the card"));
   size_t free = 0, total = 0;
   PONDER_CHECK_OK(check(cudaMemGetInfo(&free, &total), "asking the card for its memory"));
   const uint64_t bytes = std::min<uint64_t>(uint64_t(2) << 30, free / 2) / 16 * 16;

@@ -5,8 +5,7 @@
 
 namespace ponder::backend::cuda {
 
-/// Bytes per second that reading 2 GiB (or half of what is free) of the current card's memory once takes; the best of a
-/// few runs.
-Result<double> read_bandwidth();
+/// Bytes per second of reading 2 GiB (or half of what is free) of a card's memory once; the best of a few runs.
+Result<double> read_bandwidth(int card);
 
 }  // namespace ponder::backend::cuda

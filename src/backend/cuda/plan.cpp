@@ -67,7 +67,10 @@ void CudaPlan::describe() {
   info_.threads = 1;
   info_.gpu_layers = model_->spec.n_layers - placement_.host_layers;
   const model::ModelSpec& spec = model_->spec;
-  for (const CardPart& p : placement_.cards) info_.bytes_per_token += p.weights + p.vectors;
+  for (const CardPart& p : placement_.cards) {
+    info_.bytes_per_token += p.weights + p.vectors;
+    info_.cards.push_back(cards_[size_t(p.card)].card.index);
+  }
   if (placement_.cards.front().embeds && !(spec.tied_head && placement_.cards.front().has_head))
     info_.bytes_per_token -=
         model_->token_embd.data.size() - model_->token_embd.format->row_bytes(model_->token_embd.columns);

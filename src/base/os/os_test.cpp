@@ -29,6 +29,18 @@ TEST_F(OsTest, AtomicWriteReplacesAndLeavesNoTemporary) {
   EXPECT_FALSE(write_file_atomically(folder_ + "/missing/a", "x").ok());
 }
 
+TEST_F(OsTest, EnergyIsTheSumOfThePackages) {
+  EXPECT_FALSE(processor_joules(folder_).has_value());
+  for (const char* n : {"0", "1"}) {
+    std::filesystem::create_directory(folder_ + "/intel-rapl:" + n);
+    ASSERT_TRUE(write_file_atomically(folder_ + "/intel-rapl:" + n + "/energy_uj", "1500000\n").ok());
+  }
+  // A part of a package: counted in it already.
+  std::filesystem::create_directory(folder_ + "/intel-rapl:0:0");
+  ASSERT_TRUE(write_file_atomically(folder_ + "/intel-rapl:0:0/energy_uj", "700000\n").ok());
+  EXPECT_DOUBLE_EQ(processor_joules(folder_).value_or(0), 3.0);
+}
+
 TEST_F(OsTest, ReadFileNamesTheFileAndRespectsTheLimit) {
   const auto missing = read_file(folder_ + "/none");
   ASSERT_FALSE(missing.ok());

@@ -142,6 +142,20 @@ double cpu_seconds() {
   return s(u.ru_utime) + s(u.ru_stime);
 }
 
+// Source: Linux, Documentation/power/powercap: intel-rapl:N (AMD too) is package N, its energy_uj counts microjoules.
+std::optional<double> processor_joules(const std::string& folder) {
+  double sum = 0;
+  int packages = 0;
+  for (; packages < 64; ++packages) {
+    std::ifstream in(folder + "/intel-rapl:" + std::to_string(packages) + "/energy_uj");
+    double microjoules = 0;
+    if (!(in >> microjoules)) break;
+    sum += microjoules * 1e-6;
+  }
+  if (packages == 0) return std::nullopt;
+  return sum;
+}
+
 uint64_t random_u64() {
   uint64_t v = 0;
   if (::getrandom(&v, sizeof v, 0) != sizeof v) v = uint64_t(now_ms()) * 0x9e3779b97f4a7c15ull ^ uint64_t(::getpid());

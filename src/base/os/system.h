@@ -41,6 +41,9 @@ TerminalSize terminal_size();
 double monotonic_seconds();
 /// Processor time of this process, user + system, seconds.
 double cpu_seconds();
+/// Joules that the processor's packages have used since some start (a counter that may wrap after hours); nothing where
+/// the system does not tell. `folder`: where Linux lists the counters (powercap, readable by root on most machines).
+std::optional<double> processor_joules(const std::string& folder = "/sys/class/powercap");
 
 /// Cryptographically strong random bytes as a 64-bit number.
 uint64_t random_u64();

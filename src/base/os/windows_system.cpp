@@ -118,6 +118,8 @@ double cpu_seconds() {
   return s(kernel) + s(user);
 }
 
+std::optional<double> processor_joules(const std::string&) { return std::nullopt; }
+
 uint64_t random_u64() {
   uint64_t v = 0;
   if (::BCryptGenRandom(nullptr, reinterpret_cast<PUCHAR>(&v), sizeof v, BCRYPT_USE_SYSTEM_PREFERRED_RNG) != 0)

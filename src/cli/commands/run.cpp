@@ -102,7 +102,8 @@ double read_bandwidth(const std::string& backend) {
   backend::PlanInfo info;
   info.backend = backend;
   info.threads = os::physical_cores();
-  return runtime::read_bandwidth_of(info);
+  if (backend == "cuda") info.cards = {0};
+  return runtime::read_bandwidth_of(info) * 1e-9;
 }
 }  // namespace
 
