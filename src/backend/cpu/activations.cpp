@@ -14,6 +14,8 @@ namespace {
 template <int W>
 uint64_t record_bytes(Form form) {
   switch (form) {
+    case Form::f32:
+      return sizeof(float) * kGroup * W;
     case Form::i8x32:
       return sizeof(isa::Record<W, Form::i8x32>);
     case Form::i8x32r1:
@@ -23,20 +25,24 @@ uint64_t record_bytes(Form form) {
   }
 }
 
+/// Bytes of 256 columns of `width` rows.
+uint64_t record_bytes(Form form, int width) {
+  switch (width) {
+    case 1:
+      return record_bytes<1>(form);
+    case 2:
+      return record_bytes<2>(form);
+    case 4:
+      return record_bytes<4>(form);
+    default:
+      return record_bytes<8>(form);
+  }
+}
+
 /// Bytes of a group of `width` rows.
 uint64_t group_bytes(Form form, int64_t columns, int width) {
   if (form == Form::f32) return align_up(uint64_t(columns) * sizeof(float) * unsigned(width), 64);
-  const uint64_t records = uint64_t((columns + kGroup - 1) / kGroup);
-  switch (width) {
-    case 1:
-      return records * record_bytes<1>(form);
-    case 2:
-      return records * record_bytes<2>(form);
-    case 4:
-      return records * record_bytes<4>(form);
-    default:
-      return records * record_bytes<8>(form);
-  }
+  return uint64_t((columns + kGroup - 1) / kGroup) * record_bytes(form, width);
 }
 
 /// Widths of the groups of the last n < 8 rows; 0 ends.
@@ -102,6 +108,7 @@ Activations::Group Activations::group(int index) const {
   g.first_row = std::min<int64_t>(index, full) * kMaxColumns;
   if (index < full) {
     g.width = g.rows = kMaxColumns;
+    g.record_bytes = record_bytes(form_, g.width);
     return g;
   }
   const int* tail = kTails[n_rows_ % kMaxColumns];
@@ -110,6 +117,7 @@ Activations::Group Activations::group(int index) const {
     g.data += group_bytes(form_, columns_, tail[0]);
     g.first_row += tail[0];
   }
+  g.record_bytes = record_bytes(form_, g.width);
   g.rows = int(std::min<int64_t>(g.width, n_rows_ - g.first_row));
   return g;
 }
@@ -119,12 +127,13 @@ Activations::Place Activations::place(int64_t index) const {
   int i = int(std::min(index / kMaxColumns, full));
   if (i == full && index - full * kMaxColumns >= kTails[n_rows_ % kMaxColumns][0]) i++;
   const Group g = group(i);
-  return {const_cast<uint8_t*>(g.data), g.width, int(index - g.first_row)};
+  return {const_cast<uint8_t*>(g.data), g.width, int(index - g.first_row), g.record_bytes};
 }
 
-void Activations::set_row(int64_t index, const float* x, isa::Level level) {
+void Activations::set_row(int64_t index, const float* x, int64_t first, int64_t last, isa::Level level) {
   const Place p = place(index);
-  isa::linear_kernels(level).quantize(form_, x, columns_, p.group, p.width, p.column);
+  isa::linear_kernels(level).quantize(form_, x + first * kGroup, std::min(columns_, last * kGroup) - first * kGroup,
+                                      p.group + uint64_t(first) * p.record_bytes, p.width, p.column);
 }
 
 void Activations::row_values(int64_t index, double* out) const {

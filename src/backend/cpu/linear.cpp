@@ -1,6 +1,7 @@
 // Matrix and multiply(): which kernel a panel meets which column group with. All of them give the
 // same bits, so the choice is about speed only: from 16 rows on, formats that are dear to decode are
-// spread out to bytes once per panel and reused for all column groups (cpu-measured.md section 3).
+// spread out to bytes a group of 256 columns at a time, which stays in the first-level cache while all
+// rows pass (a whole panel of bytes streamed from the second level at its limit and cost a third of the speed).
 // Packing is in linear_pack.cpp, activations in activations.cpp, the arithmetic in
 // isa/linear_*.cpp, its contract in docs/numerics.md.
 #include "backend/cpu/linear.h"
@@ -41,7 +42,16 @@ Family family_of(const quant::Format& f) {
   return Family::f32;
 }
 
-uint64_t unpacked_bytes(int64_t columns) { return uint64_t((columns + kGroup - 1) / kGroup) * sizeof(UnpackedGroup); }
+constexpr int kTile = kMaxColumns * kPanelRows;  ///< floats of a tile
+constexpr int kMostTiles = 512;                  ///< of multiply_grouped(): 256 KiB, in L2 beside the activations
+
+/// Scratch of multiply_grouped().
+struct Workspace {
+  UnpackedGroup group;
+  alignas(64) float floats[kGroup * kPanelRows];
+  alignas(64) float tiles[kMostTiles * kTile];
+  Activations::Group rows[kMostTiles];
+};
 
 /// How many panels of `bytes` may stay in L2 beside a group of activations.
 int block_panels(uint64_t bytes) {
@@ -140,40 +150,105 @@ Result<Matrix> Matrix::describe(const model::Tensor& tensor) {
   return m;
 }
 
-uint64_t Matrix::scratch_bytes(Form form) const {
-  if (is_float(family_)) return 64;
-  if (form == Form::f32) return unpacked_bytes(columns_) + uint64_t(columns_) * sizeof(float) * kPanelRows;
-  return unpacked_bytes(columns_) * uint64_t(block_panels(unpacked_bytes(columns_)));
-}
+uint64_t Matrix::scratch_bytes(Form) const { return is_float(family_) ? 64 : sizeof(Workspace); }
 
 namespace {
 
-/// One panel of a block: where its weights are, in the form that a kernel wants them.
-struct PanelAt {
+struct Panel {
   const uint8_t* packed;
-  UnpackedGroup* groups;  // scratch
-  int64_t row;            // in the output
-  int rows;               // that exist
+  int64_t row;  ///< in the output
+  int rows;     ///< that exist
 };
+Panel panel_at(const Matrix& w, const uint8_t* packed, PanelRange panels, int64_t p) {
+  return {packed + uint64_t(p) * w.panel_bytes(), (p - panels.first) * kPanelRows,
+          int(std::min<int64_t>(kPanelRows, w.rows() - p * kPanelRows))};
+}
 
-/// A panel times every column group in float32.
-void multiply_floats(const isa::LinearKernels& kernels, const Matrix& w, const PanelAt& p, const Activations& x,
-                     const Output& out) {
-  const uint8_t* floats = p.packed;
-  Family family = w.family();
-  if (!is_float(family)) {
-    auto* dequantized = reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(p.groups) + unpacked_bytes(w.columns()));
-    kernels.unpack[int(family)](p.packed, w.columns(), p.groups);
-    kernels.dequantize(isa::kind_of(family), p.groups, w.columns(), dequantized);
-    floats = reinterpret_cast<const uint8_t*>(dequantized);
-    family = Family::f32;
+/// Even and odd sums of a float tile become the result.
+void add_odd(float* even, const float* odd, int width) {
+  for (int i = 0; i < width * kPanelRows; i++) even[i] += odd[i];
+}
+
+/// F16, BF16 and F32 weights.
+void multiply_floats(const isa::LinearKernels& kernels, const Matrix& w, const uint8_t* packed, PanelRange panels,
+                     const Activations& x, const Output& out) {
+  const isa::FloatKernel* kernel = kernels.floats[int(w.family()) - int(Family::f16)];
+  for (int64_t p = panels.first; p < panels.last; p++) {
+    const Panel at = panel_at(w, packed, panels, p);
+    for (int i = 0; i < x.n_groups(); i++) {
+      const Activations::Group g = x.group(i);
+      alignas(64) float even[kTile] = {}, odd[kTile] = {};
+      kernel[std::countr_zero(unsigned(g.width))](at.packed, w.columns(), g.data, even, odd);
+      add_odd(even, odd, g.width);
+      store(even, g.rows, at.rows, at.row, g.first_row, out);
+    }
   }
-  alignas(64) float tile[kMaxColumns * kPanelRows];
-  for (int i = 0; i < x.n_groups(); i++) {
-    const Activations::Group g = x.group(i);
-    kernels.floats[int(family) - int(Family::f16)][std::countr_zero(unsigned(g.width))](floats, w.columns(), g.data,
-                                                                                        tile);
-    store(tile, g.rows, p.rows, p.row, g.first_row, out);
+}
+
+/// Column groups [first, last), group of weights by group, for some panels at once: what is unpacked (and, for float
+/// activations, made floats) stays in L1 for all rows, the rows' records of 256 columns stay in L2 for all panels.
+void multiply_grouped(const isa::LinearKernels& kernels, const Matrix& w, const uint8_t* packed, PanelRange panels,
+                      const Activations& x, int first, int last, const Output& out, Workspace& work) {
+  const int family = int(w.family());
+  const bool floats = x.form() == Form::f32;
+  const int tile = floats ? 2 * kTile : kTile, most = floats ? kMostTiles / 2 : kMostTiles;
+  for (; first < last; first += most) {
+    const int n = std::min(last - first, most);
+    // Few rows: memory is the limit, and its addresses ascend.
+    const int block = n < 4 ? 1 : std::min(8, most / n);
+    for (int i = 0; i < n; i++) work.rows[i] = x.group(first + i);
+    for (int64_t p0 = panels.first; p0 < panels.last; p0 += block) {
+      const int n_panels = int(std::min<int64_t>(block, panels.last - p0));
+      std::memset(work.tiles, 0, sizeof(float) * size_t(n_panels * n * tile));
+      for (int64_t k = 0; k < w.columns(); k += kGroup) {
+        const int64_t columns = std::min<int64_t>(kGroup, w.columns() - k);
+        for (int p = 0; p < n_panels; p++) {
+          kernels.unpack[family](panel_at(w, packed, panels, p0 + p).packed, w.columns(), k / kGroup, &work.group);
+          if (floats) kernels.dequantize(isa::kind_of(w.family()), work.group, columns, work.floats);
+          float* to = work.tiles + p * n * tile;
+          for (int i = 0; i < n; i++, to += tile) {
+            const Activations::Group& g = work.rows[i];
+            const uint8_t* record = g.data + uint64_t(k / kGroup) * g.record_bytes;
+            if (floats)
+              kernels.floats[int(Family::f32) - int(Family::f16)][std::countr_zero(unsigned(g.width))](
+                  reinterpret_cast<const uint8_t*>(work.floats), columns, record, to, to + kTile);
+            else
+              kernels.group[family][int(x.form())](work.group, int(columns / 32), record, to);
+          }
+        }
+      }
+      for (int p = 0; p < n_panels; p++) {
+        const Panel at = panel_at(w, packed, panels, p0 + p);
+        float* from = work.tiles + p * n * tile;
+        for (int i = 0; i < n; i++, from += tile) {
+          const Activations::Group& g = work.rows[i];
+          if (floats) add_odd(from, from + kTile, g.width);
+          store(from, g.rows, at.rows, at.row, g.first_row, out);
+        }
+      }
+    }
+  }
+}
+
+/// Column groups [first, last) straight from the packed panels.
+void multiply_packed(const isa::LinearKernels& kernels, const Matrix& w, const uint8_t* packed, PanelRange panels,
+                     const Activations& x, int first, int last, const Output& out) {
+  // With many column groups, a few panels stay in L2 while each group passes once; with few, each panel is read once
+  // while the groups stay.
+  const int block = last - first < 4 ? 1 : block_panels(w.panel_bytes());
+  alignas(64) float tile[kTile];
+  for (int64_t p0 = panels.first; p0 < panels.last; p0 += block) {
+    const int64_t end = std::min(panels.last, p0 + block);
+    for (int i = first; i < last; i++) {
+      const Activations::Group g = x.group(i);
+      const isa::PanelKernel kernel =
+          kernels.panel[int(w.family())][int(x.form())][std::countr_zero(unsigned(g.width))];
+      for (int64_t p = p0; p < end; p++) {
+        const Panel at = panel_at(w, packed, panels, p);
+        kernel(at.packed, w.columns(), g.data, tile);
+        store(tile, g.rows, at.rows, at.row, g.first_row, out);
+      }
+    }
   }
 }
 
@@ -182,42 +257,18 @@ void multiply_floats(const isa::LinearKernels& kernels, const Matrix& w, const P
 void multiply(const Matrix& w, const uint8_t* packed, PanelRange panels, const Activations& x, const Output& out,
               uint8_t* scratch, isa::Level level) {
   const isa::LinearKernels& kernels = isa::linear_kernels(level);
-  const int64_t columns = w.columns();
-  auto panel_at = [&](int64_t p, uint64_t slot) {
-    return PanelAt{packed + uint64_t(p) * w.panel_bytes(),
-                   reinterpret_cast<UnpackedGroup*>(scratch + slot * unpacked_bytes(columns)),
-                   (p - panels.first) * kPanelRows, int(std::min<int64_t>(kPanelRows, w.rows() - p * kPanelRows))};
-  };
-  if (x.form() == Form::f32) {
-    for (int64_t p = panels.first; p < panels.last; p++) multiply_floats(kernels, w, panel_at(p, 0), x, out);
-    return;
-  }
+  if (is_float(w.family())) return multiply_floats(kernels, w, packed, panels, x, out);
+  auto& work = *reinterpret_cast<Workspace*>(scratch);
+  const int all = x.n_groups();
+  if (x.form() == Form::f32) return multiply_grouped(kernels, w, packed, panels, x, 0, all, out, work);
 
-  const int family = int(w.family()), form = int(x.form());
-  const isa::UnpackedKernel unpacked = kernels.unpacked[family][form];
-  const bool unpack =
-      unpacked && (x.n_rows() >= 2 * kMaxColumns || (x.n_rows() >= kMaxColumns - 1 && !kernels.panel[family][form][3]));
-  // With many column groups, a few panels stay in L2 while each group passes once; with few, each panel is read once
-  // while the groups stay.
-  const int block = x.n_groups() < 4 ? 1 : block_panels(unpack ? unpacked_bytes(columns) : w.panel_bytes());
-  alignas(64) float tile[kMaxColumns * kPanelRows];
-  for (int64_t first = panels.first; first < panels.last; first += block) {
-    const int64_t last = std::min(panels.last, first + block);
-    if (unpack)
-      for (int64_t p = first; p < last; p++)
-        kernels.unpack[family](panel_at(p, 0).packed, columns, panel_at(p, uint64_t(p - first)).groups);
-    for (int i = 0; i < x.n_groups(); i++) {
-      const Activations::Group g = x.group(i);
-      for (int64_t p = first; p < last; p++) {
-        const PanelAt at = panel_at(p, uint64_t(p - first));
-        if (unpack && g.width == kMaxColumns)
-          unpacked(at.groups, columns, g.data, tile);
-        else
-          kernels.panel[family][form][std::countr_zero(unsigned(g.width))](at.packed, columns, g.data, tile);
-        store(tile, g.rows, at.rows, at.row, g.first_row, out);
-      }
-    }
-  }
+  // Whole groups of 8 rows may be worth unpacking for; what is left over never is.
+  int grouped = 0;
+  const isa::PanelKernel wide = kernels.panel[int(w.family())][int(x.form())][3];
+  if (kernels.group[int(w.family())][int(x.form())] && (wide == nullptr || x.n_rows() >= 2 * kMaxColumns))
+    while (grouped < all && x.group(grouped).width == kMaxColumns) grouped++;
+  if (grouped > 0) multiply_grouped(kernels, w, packed, panels, x, 0, grouped, out, work);
+  if (grouped < all) multiply_packed(kernels, w, packed, panels, x, grouped, all, out);
 }
 
 }  // namespace ponder::backend::cpu

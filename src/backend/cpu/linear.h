@@ -80,9 +80,8 @@ class Matrix {
 };
 
 /// Rows of inputs for multiply(), one form. The memory is the caller's.
-/// Rows are stored in column groups of 8, 4, 2 or 1, fixed by begin(); set_row(i) may be called by
-/// several threads for distinct rows. Rows of one group share cache lines, so a thread best takes
-/// whole groups of 8 (rows 8g .. 8g+7).
+/// Rows are stored in column groups of 8, 4, 2 or 1, fixed by begin(). Rows of one group share cache lines, so
+/// threads best divide whole groups of 8 (rows 8g .. 8g+7), and where there are few, records (256 columns) of all rows.
 class Activations {
  public:
   Activations() = default;
@@ -94,7 +93,12 @@ class Activations {
   /// From here on there are `n_rows` rows (1 .. max_rows); all must be set before multiply().
   void begin(int64_t n_rows);
   /// Quantises `columns` floats into row `index`. The bits depend on these floats only.
-  void set_row(int64_t index, const float* x, isa::Level level = isa::active());
+  void set_row(int64_t index, const float* x, isa::Level level = isa::active()) {
+    set_row(index, x, 0, records(), level);
+  }
+  /// The same for records [first, last) only; `x` is the whole row.
+  void set_row(int64_t index, const float* x, int64_t first, int64_t last, isa::Level level = isa::active());
+  int64_t records() const { return (columns_ + kGroup - 1) / kGroup; }
   /// Row `index` as the kernels see it, for tests: the sum of hi, residual and lo parts in double.
   void row_values(int64_t index, double* out) const;
 
@@ -109,6 +113,7 @@ class Activations {
     int64_t first_row = 0;
     int width = 0, rows = 0;
     const uint8_t* data = nullptr;
+    uint64_t record_bytes = 0;  ///< of 256 columns
   };
   int n_groups() const { return n_groups_; }
   Group group(int index) const;
@@ -117,6 +122,7 @@ class Activations {
   struct Place {
     uint8_t* group;
     int width, column;
+    uint64_t record_bytes;
   };
   Place place(int64_t index) const;
 

@@ -153,6 +153,28 @@ TEST(Linear, EveryLevelAndBatchGivesTheSameBits) {
   }
 }
 
+TEST(Linear, ManyRowsAreTheSameBitsAsFew) {
+  // More column groups, and more panels, than multiply() takes at once.
+  std::mt19937 rng(9);
+  for (const char* name : {"Q5_K", "Q6_K", "Q5_0", "Q4_1"}) {
+    const quant::Format* format = quant::find_format(std::string_view(name));
+    ASSERT_NE(format, nullptr) << name;
+    const int64_t columns = 512, rows = 150, n = 523;
+    Weights w = random_weights(*format, rows, columns, rng);
+    Packed p = pack(w);
+    std::vector<float> x = random_inputs(n * columns, rng);
+    for (Form form : kAllForms) {
+      const auto many = product(p, x, n, form, isa::active());
+      for (int64_t i = 0; i < n; i += 7) {
+        std::vector<float> one(x.begin() + i * columns, x.begin() + (i + 1) * columns);
+        const auto alone = product(p, one, 1, form, isa::active());
+        ASSERT_EQ(0, std::memcmp(alone.data(), many.data() + i * rows, sizeof(float) * size_t(rows)))
+            << name << " " << to_string(form) << " row " << i;
+      }
+    }
+  }
+}
+
 /// What a superblock's mins may add: they multiply sums of 32 inputs rounded to 16 bits, and scales
 /// and mins may cancel in the weights.
 double min_slack(const Weights& w, int64_t row, const std::vector<double>& v) {

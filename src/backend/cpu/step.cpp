@@ -172,8 +172,9 @@ const Activations& Step::input_of(int t, const PlacedMatrix& m, int n_rows, bool
 }
 
 // Quantises the rows that matrices a, b and c (of the same width) will read, in each form they want. `row(i, scratch)`
-// gives row i, in `scratch` if it has to be computed. Few rows: each thread all of them for itself; more: shared, with a
-// barrier behind.
+// gives row i, in `scratch` if it has to be computed. One or two rows: each thread all of them for itself. More: groups of 8
+// rows are divided, the last of a thread's at a record of 256 columns (rows of a group lie in the same cache lines, and
+// two threads that write them wait for each other), with a barrier behind.
 template <class Row>
 void Step::inputs(int t, const PlacedMatrix& a, const PlacedMatrix* b, const PlacedMatrix* c, int n_rows, bool outputs,
                   Row row) {
@@ -186,19 +187,18 @@ void Step::inputs(int t, const PlacedMatrix& a, const PlacedMatrix* b, const Pla
     if (std::find(targets, targets + n_targets, target) == targets + n_targets) targets[n_targets++] = target;
   }
   const bool own = n_rows <= kPrivateRows;
-  int64_t begin = 0, end = n_rows;
-  if (own) {
+  if (own)
     for (int i = 0; i < n_targets; ++i) targets[i]->begin(n_rows);
-  } else {
-    // Rows of a group of 8 share cache lines: whole groups where there are enough of them.
-    const int unit = n_rows >= 16 * pool_.size() ? kMaxColumns : 1;
-    const Share s = share_of((n_rows + unit - 1) / unit, t, pool_.size());
-    begin = s.begin * unit;
-    end = std::min<int64_t>(n_rows, s.end * unit);
-  }
-  for (int64_t r = begin; r < end; ++r) {
-    const float* values = row(int(r), buffers_->threads[size_t(t)].row);
-    for (int i = 0; i < n_targets; ++i) targets[i]->set_row(r, values, level_);
+  const int64_t records = targets[0]->records(), groups = (n_rows + kMaxColumns - 1) / kMaxColumns;
+  const Share all{0, groups * records}, share = own ? all : share_of(groups * records, t, pool_.size());
+  for (int64_t at = share.begin; at < share.end;) {
+    const int64_t first = at % records, last = std::min(records, first + share.end - at),
+                  row0 = at / records * kMaxColumns;
+    for (int64_t r = row0; r < std::min<int64_t>(n_rows, row0 + kMaxColumns); ++r) {
+      const float* values = row(int(r), buffers_->threads[size_t(t)].row);
+      for (int i = 0; i < n_targets; ++i) targets[i]->set_row(r, values, first, last, level_);
+    }
+    at += last - first;
   }
   if (!own) pool_.barrier();
 }

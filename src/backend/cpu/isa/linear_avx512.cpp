@@ -12,10 +12,10 @@ namespace {
 //
 #include "backend/cpu/isa/linear_portable.inc"
 
-/// UnpackedKernel is a PanelKernel on other memory.
 template <Kind K, Form F>
-void spread_panel(const UnpackedGroup* panel, int64_t columns, const uint8_t* x, float* tile) {
-  int_panel<Spread<K>, 8, F>(reinterpret_cast<const uint8_t*>(panel), columns, x, tile);
+void unpacked(const UnpackedGroup& group, int n, const uint8_t* record, float* tile) {
+  const Cursor at = {reinterpret_cast<const uint8_t*>(&group), &group.q[0][0][0], nullptr};
+  int_group<Spread<K>, 8, F>(at, n, reinterpret_cast<const Record<8, F>*>(record), tile);
 }
 
 template <Family A>
@@ -29,14 +29,16 @@ inline __m512 load_column(const uint8_t* panel, int64_t k) {
     return _mm512_load_ps(reinterpret_cast<const float*>(panel + 64 * k));
 }
 
-/// Even and odd columns have a sum each; they are added at the end.
 template <Family A, int NC>
-void floats(const uint8_t* panel, int64_t columns, const uint8_t* x, float* tile) {
+void floats(const uint8_t* panel, int64_t columns, const uint8_t* x, float* even_sums, float* odd_sums) {
   const float* v = reinterpret_cast<const float*>(x);
   constexpr int kBytes = A == Family::f32 ? 64 : 32;
   __m512 even[NC], odd[NC];
 #pragma GCC unroll 8
-  for (int c = 0; c < NC; c++) even[c] = odd[c] = _mm512_setzero_ps();
+  for (int c = 0; c < NC; c++) {
+    even[c] = _mm512_loadu_ps(even_sums + 16 * c);
+    odd[c] = _mm512_loadu_ps(odd_sums + 16 * c);
+  }
   int64_t k = 0;
   for (; k + 2 <= columns; k += 2, v += 2 * NC) {
     _mm_prefetch(reinterpret_cast<const char*>(panel + kBytes * k + kAhead), _MM_HINT_T0);
@@ -53,7 +55,10 @@ void floats(const uint8_t* panel, int64_t columns, const uint8_t* x, float* tile
     for (int c = 0; c < NC; c++) even[c] = _mm512_fmadd_ps(w0, real(v[c]), even[c]);
   }
 #pragma GCC unroll 8
-  for (int c = 0; c < NC; c++) _mm512_storeu_ps(tile + 16 * c, _mm512_add_ps(even[c], odd[c]));
+  for (int c = 0; c < NC; c++) {
+    _mm512_storeu_ps(even_sums + 16 * c, even[c]);
+    _mm512_storeu_ps(odd_sums + 16 * c, odd[c]);
+  }
 }
 
 uint64_t int8_peak(int64_t n, int32_t* sink) {
@@ -73,30 +78,27 @@ uint64_t int8_peak(int64_t n, int32_t* sink) {
   return uint64_t(steps) * 12 * 64;
 }
 
-/// unpack_panel of linear_portable.inc with the quants decoded as the kernels decode them.
+/// unpack_one of linear_portable.inc with the quants decoded as the kernels decode them.
 template <Family A>
-void spread(const uint8_t* panel, int64_t columns, UnpackedGroup* out) {
+void spread(const uint8_t* panel, int64_t columns, int64_t index, UnpackedGroup* out) {
   using P = Packed<A>;
-  P source(panel, columns);
-  for (; columns > 0; columns -= 256, out++) {
-    const int n = columns >= 256 ? 8 : int(columns / 32);
-    const Cursor at = source.group(n);
-    unpack_group_head<A>(at.head, at.front, n, out);
-    const uint8_t* b = at.quants;
-    for (int j = 0; j < n; j++, b += P::kBlockBytes) {
-      for (int h = 0; h < (P::kKind == Kind::k16 ? 2 : 1); h++)
-        P::each(b, h, [&](int i, __m512i w) __attribute__((always_inline)) {
-          _mm512_store_si512(&out->q[8 * j + 4 * h + i], w);
-        });
-    }
-    source.next(n);
+  const GroupPlace<A> at(panel, columns, index);
+  unpack_group_head<A>(at.head, at.front, at.n, out);
+  const uint8_t* b = at.head + head_bytes(A, at.n);
+  for (int j = 0; j < at.n; j++, b += P::kBlockBytes) {
+    for (int i = 0; i < P::kBlockBytes; i += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(b + kAhead + i), _MM_HINT_T0);
+    for (int h = 0; h < (P::kKind == Kind::k16 ? 2 : 1); h++)
+      P::each(b, h, [&](int i, __m512i w) __attribute__((always_inline)) {
+        _mm512_store_si512(&out->q[8 * j + 4 * h + i], w);
+      });
   }
 }
 
 #define WIDTHS(F, A) \
   {int_panel<Packed<F>, 1, A>, int_panel<Packed<F>, 2, A>, int_panel<Packed<F>, 4, A>, int_panel<Packed<F>, 8, A>}
 #define FAMILY(F) {WIDTHS(F, Form::i8x32), WIDTHS(F, Form::i8x32r1), WIDTHS(F, Form::i14x256)}
-#define SPREAD(K) {spread_panel<K, Form::i8x32>, spread_panel<K, Form::i8x32r1>, spread_panel<K, Form::i14x256>}
+#define UNPACKED(K) {unpacked<K, Form::i8x32>, unpacked<K, Form::i8x32r1>, unpacked<K, Form::i14x256>}
 #define FLOATS(F) {floats<F, 1>, floats<F, 2>, floats<F, 4>, floats<F, 8>}
 
 }  // namespace
@@ -105,7 +107,8 @@ const LinearKernels kLinearAvx512 = {
     .quantize = quantize,
     .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0), FAMILY(Family::q5_1),
               FAMILY(Family::q8_0), FAMILY(Family::q4_k), FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
-    .unpacked = {{}, {}, SPREAD(Kind::b5), SPREAD(Kind::bm), {}, {}, SPREAD(Kind::k), SPREAD(Kind::k16)},
+    .group = {UNPACKED(Kind::b4), UNPACKED(Kind::bm), UNPACKED(Kind::b5), UNPACKED(Kind::bm), UNPACKED(Kind::b8),
+              UNPACKED(Kind::k), UNPACKED(Kind::k), UNPACKED(Kind::k16)},
     .unpack = {spread<Family::q4_0>, spread<Family::q4_1>, spread<Family::q5_0>, spread<Family::q5_1>,
                spread<Family::q8_0>, spread<Family::q4_k>, spread<Family::q5_k>, spread<Family::q6_k>},
     .dequantize = dequantize,

@@ -117,12 +117,9 @@ void group(const UnpackedGroup& g, int n, const Record<W, F>& x, float* tile) {
   }
 }
 
-template <Kind K, int W, Form F>
-void unpacked(const UnpackedGroup* g, int64_t columns, const uint8_t* x, float* tile) {
-  const auto* record = reinterpret_cast<const Record<W, F>*>(x);
-  for (int i = 0; i < 16 * W; i++) tile[i] = 0;
-  for (; columns > 0; columns -= 256, g++, record++)
-    group<K, W, F>(*g, columns >= 256 ? 8 : int(columns / 32), *record, tile);
+template <Kind K, Form F>
+void unpacked(const UnpackedGroup& g, int n, const uint8_t* record, float* tile) {
+  group<K, 8, F>(g, n, *reinterpret_cast<const Record<8, F>*>(record), tile);
 }
 
 template <Family A, int W, Form F>
@@ -152,17 +149,15 @@ inline void load_column(const uint8_t* panel, int64_t k, float* out) {
 }
 
 template <Family A, int W>
-void floats(const uint8_t* panel, int64_t columns, const uint8_t* x, float* tile) {
+void floats(const uint8_t* panel, int64_t columns, const uint8_t* x, float* even, float* odd) {
   const float* v = reinterpret_cast<const float*>(x);
-  float acc[2][W][16] = {};
   for (int64_t k = 0; k < columns; k++) {
     float w[16];
     load_column<A>(panel, k, w);
+    float* acc = k % 2 == 0 ? even : odd;
     for (int c = 0; c < W; c++)
-      for (int r = 0; r < 16; r++) acc[k % 2][c][r] = fmaf(w[r], v[k * W + c], acc[k % 2][c][r]);
+      for (int r = 0; r < 16; r++) acc[16 * c + r] = fmaf(w[r], v[k * W + c], acc[16 * c + r]);
   }
-  for (int c = 0; c < W; c++)
-    for (int r = 0; r < 16; r++) tile[16 * c + r] = acc[0][c][r] + acc[1][c][r];
 }
 
 /// The dot() above on 64 rows' worth of bytes that the compiler cannot see through.
@@ -183,7 +178,7 @@ uint64_t int8_peak(int64_t n, int32_t* sink) {
 
 #define WIDTHS_OF(F, A) {panel<F, 1, A>, panel<F, 2, A>, panel<F, 4, A>, nullptr}
 #define FAMILY(F) {WIDTHS_OF(F, Form::i8x32), WIDTHS_OF(F, Form::i8x32r1), WIDTHS_OF(F, Form::i14x256)}
-#define KIND(K) {unpacked<K, 8, Form::i8x32>, unpacked<K, 8, Form::i8x32r1>, unpacked<K, 8, Form::i14x256>}
+#define KIND(K) {unpacked<K, Form::i8x32>, unpacked<K, Form::i8x32r1>, unpacked<K, Form::i14x256>}
 #define FLOATS(F) {floats<F, 1>, floats<F, 2>, floats<F, 4>, floats<F, 8>}
 
 }  // namespace
@@ -192,11 +187,10 @@ const LinearKernels kLinearScalar = {
     .quantize = quantize,
     .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0), FAMILY(Family::q5_1),
               FAMILY(Family::q8_0), FAMILY(Family::q4_k), FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
-    .unpacked = {KIND(Kind::b4), KIND(Kind::bm), KIND(Kind::b5), KIND(Kind::bm), KIND(Kind::b8), KIND(Kind::k),
-                 KIND(Kind::k), KIND(Kind::k16)},
-    .unpack = {unpack_panel<Family::q4_0>, unpack_panel<Family::q4_1>, unpack_panel<Family::q5_0>,
-               unpack_panel<Family::q5_1>, unpack_panel<Family::q8_0>, unpack_panel<Family::q4_k>,
-               unpack_panel<Family::q5_k>, unpack_panel<Family::q6_k>},
+    .group = {KIND(Kind::b4), KIND(Kind::bm), KIND(Kind::b5), KIND(Kind::bm), KIND(Kind::b8), KIND(Kind::k),
+              KIND(Kind::k), KIND(Kind::k16)},
+    .unpack = {unpack_one<Family::q4_0>, unpack_one<Family::q4_1>, unpack_one<Family::q5_0>, unpack_one<Family::q5_1>,
+               unpack_one<Family::q8_0>, unpack_one<Family::q4_k>, unpack_one<Family::q5_k>, unpack_one<Family::q6_k>},
     .dequantize = dequantize,
     .floats = {FLOATS(Family::f16), FLOATS(Family::bf16), FLOATS(Family::f32)},
     .int8_peak = int8_peak,
