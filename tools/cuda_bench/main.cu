@@ -298,8 +298,12 @@ int run(int argc, char** argv) {
   if (only == "token") {
     const char* only_depth = std::getenv("CUDA_BENCH_DEPTH");
     for (const int n : counts)
-      for (const int depth : {n > 16 ? 0 : 512, 8192})
-        if (only_depth == nullptr || depth == std::atoi(only_depth)) bench_token(s, n, depth);
+      for (const int depth : {n > 16 ? 0 : 512, 8192}) {
+        if (only_depth == nullptr)
+          bench_token(s, n, depth);
+        else if (depth == 8192)
+          bench_token(s, n, std::atoi(only_depth));
+      }
     return 0;
   }
   for (const Shape& shape : shapes)

@@ -126,7 +126,7 @@ size_t linear_scratch_bytes(int max_rows, int columns, int outputs) {
   const size_t rounded = size_t(outputs + kMaxMatrices * (kTileRows - 1));
   size_t extra = size_t(max_rows) * rounded * 4;  // one gated matrix of a pair that no kernel reads together
   if (panels > 1) extra = std::max(extra, size_t(panels) * size_t(std::min(max_rows, kMostRowsTogether)) * rounded * 4);
-  return linear_scratch(nullptr, max_rows, tiles).bytes + extra + 256;
+  return linear_scratch_used(max_rows, tiles) + extra + 256;
 }
 
 cudaError_t linear(const LinearArgs& args, const Launch& launch) {
@@ -134,6 +134,8 @@ cudaError_t linear(const LinearArgs& args, const Launch& launch) {
   KindPair pair;
   const bool together = common_pair(args, &pair);
   const bool many = args.n_rows > kMostRowsTogether;
+  if (many)
+    if (const cudaError_t e = linear_wide(args, launch); e != cudaErrorNotSupported) return e;
   if (!together || (many && pair.a != pair.b)) {  // prefill's kernel reads one kind
 
     if (is_gated(args.epilogue)) {
@@ -141,7 +143,8 @@ cudaError_t linear(const LinearArgs& args, const Launch& launch) {
       const int rows = args.w[1].rows;
       LinearArgs gate = only(args, 0), up = only(args, 1);
       gate.epilogue = up.epilogue = Epilogue::store;
-      up.y[0] = linear_scratch(args.scratch, args.n_rows, args.w[0].column_tiles()).panels;
+      up.y[0] = reinterpret_cast<float*>(static_cast<uint8_t*>(args.scratch) +
+                                         linear_scratch_used(args.n_rows, args.w[0].column_tiles()));
       up.y_stride[0] = rows;
       cudaError_t e = linear(gate, launch);
       if (e == cudaSuccess) e = linear(up, launch);

@@ -149,6 +149,8 @@ cudaError_t linear_one(const LinearArgs& args, KindPair kinds, const Launch& lau
 cudaError_t linear_rows(const LinearArgs& args, KindPair kinds, const Launch& launch);
 /// Rows quantised before, in args.scratch; all matrices of one kind. cudaErrorNotSupported where a stage does not fit.
 cudaError_t linear_gemm(const LinearArgs& args, TileKind kind, const Launch& launch);
+/// Any mix of K-quants, rows quantised by itself. cudaErrorNotSupported where the card or the launch is not of its kind.
+cudaError_t linear_wide(const LinearArgs& args, const Launch& launch);
 cudaError_t linear_float(const LinearArgs& args, const Launch& launch);
 
 }  // namespace ponder::backend::cuda

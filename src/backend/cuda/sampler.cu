@@ -1,6 +1,7 @@
 // Five kernels: (edit: bias, penalties, mask, only if some row has any) -> maxima of 64 logits each -> spread: what needs
 // all of the vocabulary (masses by distance from the maximum; the race without filters) -> race: what is surely in a
-// nucleus over everything -> choose: one block per row.
+// nucleus over everything, and the candidates of the bucket in which it ends -> choose: one block per row.
+// Time is latency here (600 KB of logits, five kernels in a row): nothing walks through memory one load after the other.
 // The candidates that filters leave are sorted in shared memory; if equal logits make them too many, the host draws.
 // Sums are of integers and the winner is a maximum over (value, token), so the order of threads cannot matter.
 // Read first: sample/sample.cpp, whose results these are. Then sampler_test.cu.
@@ -13,11 +14,17 @@ namespace ponder::backend::cuda {
 namespace {
 
 constexpr int kBlock = 64;        // logits under one maximum
-constexpr int kChunkBlocks = 64;  // of them, to a thread block
+constexpr int kChunkBlocks = 16;  // of them, to a thread block
 constexpr int kThreads = 256;     // of edit, maxima, spread
 constexpr int kChooseThreads = 1024;
 constexpr int kCandidates = 4096;  // sorted in shared memory
 constexpr int kPerUnit = 16, kBuckets = 22 * kPerUnit;
+
+// Where the sum of masses, from the most likely bucket on, reaches the goal.
+struct Crossing {
+  uint64_t goal = 0, before = 0;
+  int bucket = 0;
+};
 
 struct Rows {
   const float* logits;
@@ -27,6 +34,9 @@ struct Rows {
   float* maxima;               // [rows][n_blocks]
   unsigned long long* masses;  // [rows][kBuckets]
   unsigned long long* best;    // [rows]: rank of the race's winner
+  Crossing* crossings;         // [rows]
+  uint64_t* candidates;        // [rows][kCandidates]: ranks in the crossing's bucket, in any order
+  int* n_candidates;           // [rows]; may be more than kCandidates
   int32_t* tokens;
 };
 
@@ -52,8 +62,8 @@ struct Row {
 
 __device__ void begin() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
@@ -100,7 +110,7 @@ __global__ void maxima_kernel(Rows rows) {
   if (r.active == 0) return;
   if (blockIdx.x == 0) {
     for (int i = threadIdx.x; i < kBuckets; i += kThreads) rows.masses[row * kBuckets + i] = 0;
-    if (threadIdx.x == 0) rows.best[row] = 0;
+    if (threadIdx.x == 0) rows.best[row] = 0, rows.n_candidates[row] = 0;
   }
   const Row logits(rows, r, row);
   const int lane = threadIdx.x % 32;
@@ -143,6 +153,7 @@ __device__ uint64_t block_best(uint64_t x) {
 template <int kSize>
 __device__ float row_max(const Rows& rows, int row) {
   float m = kDeviceNone;
+#pragma unroll 8
   for (int b = threadIdx.x; b < rows.n_blocks; b += kSize) m = fmaxf(m, rows.maxima[int64_t(row) * rows.n_blocks + b]);
   return block_max<kSize>(m);
 }
@@ -278,18 +289,16 @@ __device__ uint64_t mass_sum(const uint64_t* list, int n, float max) {
   return sum;
 }
 
-// Where the sum of masses, from the most likely bucket on, reaches the goal.
-struct Crossing {
-  uint64_t goal = 0, before = 0;
-  int bucket = 0;
-};
 // One warp: each lane has a run of buckets.
 __device__ Crossing find_crossing(const unsigned long long* masses, float top_p) {
   constexpr int kRun = kBuckets / 32;
   static_assert(kBuckets % 32 == 0);
   const int lane = threadIdx.x % 32;
-  uint64_t own = 0;
-  for (int i = 0; i < kRun; ++i) own += masses[lane * kRun + i];
+  uint64_t masses_here[kRun], own = 0;
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) masses_here[i] = masses[lane * kRun + i];
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) own += masses_here[i];
   uint64_t upto = own;
   for (int d = 1; d < 32; d *= 2) {
     const uint64_t below = __shfl_up_sync(~0u, upto, d);
@@ -299,9 +308,17 @@ __device__ Crossing find_crossing(const unsigned long long* masses, float top_p)
   c.goal = goal_of(top_p, __shfl_sync(~0u, upto, 31));
   const unsigned reached = __ballot_sync(~0u, upto >= c.goal);
   const int where = reached != 0 ? __ffs(int(reached)) - 1 : 31;
-  c.bucket = where * kRun;
-  c.before = __shfl_sync(~0u, upto - own, where);
-  while (c.bucket < kBuckets - 1 && c.before + masses[c.bucket] < c.goal) c.before += masses[c.bucket++];
+  // Every lane walks its run, that of lane `where` counts; it ends in the run's last bucket at the latest.
+  int steps = 0;
+  uint64_t before = upto - own;
+  bool walking = true;
+#pragma unroll
+  for (int i = 0; i < kRun - 1; ++i) {
+    walking = walking && before + masses_here[i] < c.goal;
+    if (walking) before += masses_here[i], ++steps;
+  }
+  c.before = __shfl_sync(~0u, before, where);
+  c.bucket = where * kRun + __shfl_sync(~0u, steps, where);
   return c;
 }
 
@@ -309,7 +326,7 @@ __device__ bool is_likely(const DrawRequest& r, float max, float x) {
   return r.min_p <= 0.f || x == max || uint64_t(mass_of(x - max)) >= fraction_of(r.min_p);
 }
 
-// A nucleus over everything: what lies in a bucket before the crossing is in it.
+// A nucleus over everything: what lies in a bucket before the crossing is in it; what lies in the crossing's is noted.
 __global__ void race_kernel(Rows rows) {
   begin();
   const int row = blockIdx.y;
@@ -321,15 +338,23 @@ __global__ void race_kernel(Rows rows) {
   __shared__ int crossing;
   if (threadIdx.x < 32) {
     const Crossing c = find_crossing(rows.masses + row * kBuckets, r.top_p);
-    if (threadIdx.x == 0) crossing = c.bucket;
+    if (threadIdx.x == 0) {
+      crossing = c.bucket;
+      if (blockIdx.x == 0) rows.crossings[row] = c;
+    }
   }
   __syncthreads();
   Race race{r, max};
   const int first = blockIdx.x * kChunkBlocks * kBlock, last = min(rows.vocab, first + kChunkBlocks * kBlock);
   for (int i = first + threadIdx.x; i < last; i += kThreads) {
     const float x = logits.at(i);
-    if (x > kDeviceNone && mass_of(x - max) != 0 && bucket_of(max, x) < crossing && is_likely(r, max, x))
+    if (!(x > kDeviceNone) || mass_of(x - max) == 0 || bucket_of(max, x) > crossing) continue;
+    if (bucket_of(max, x) == crossing) {
+      const int at = atomicAdd(&rows.n_candidates[row], 1);
+      if (at < kCandidates) rows.candidates[int64_t(row) * kCandidates + at] = rank_of(x, i);
+    } else if (is_likely(r, max, x)) {
       race.enter(x, i);
+    }
   }
   const uint64_t best = block_best<kThreads>(race.best);
   if (threadIdx.x == 0 && best != 0) atomicMax(&rows.best[row], (unsigned long long)best);
@@ -338,8 +363,7 @@ __global__ void race_kernel(Rows rows) {
 __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
   begin();
   __shared__ uint64_t list[kCandidates];
-  __shared__ int n_list, n_kept;
-  __shared__ Crossing shared_crossing;
+  __shared__ int n_list, n_kept, found[kChooseThreads], n_found;
   const int row = blockIdx.x;
   const DrawRequest r = rows.requests[row];
   if (r.active == 0) return;
@@ -352,13 +376,26 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
   if (max == kDeviceNone) return answer(-1);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = kChooseThreads / 32;
   uint64_t best = 0;
+  // Calls visit(logit, token) for all of the blocks of logits whose maximum is at least `lowest`.
+  const auto visit_from = [&](float lowest, const auto& visit) {
+    for (int first = 0; first < rows.n_blocks; first += kChooseThreads) {
+      const int own = first + threadIdx.x;
+      __syncthreads();
+      if (threadIdx.x == 0) n_found = 0;
+      __syncthreads();
+      if (own < rows.n_blocks && maxima[own] >= lowest && maxima[own] != kDeviceNone)
+        found[atomicAdd(&n_found, 1)] = own;
+      __syncthreads();
+      for (int k = warp; k < n_found; k += n_warps)
+        for (int i = found[k] * kBlock + lane; i < min(rows.vocab, (found[k] + 1) * kBlock); i += 32)
+          visit(logits.at(i), i);
+    }
+  };
 
   if (is_greedy(r)) {
-    for (int b = warp; b < rows.n_blocks; b += n_warps) {
-      if (maxima[b] != max) continue;
-      for (int i = b * kBlock + lane; i < min(rows.vocab, (b + 1) * kBlock); i += 32)
-        if (logits.at(i) == max) best = ::max(best, rank_of(max, i));
-    }
+    visit_from(max, [&](float x, int token) {
+      if (x == max) best = ::max(best, rank_of(max, token));
+    });
     best = block_best<kChooseThreads>(best);
     return answer(token_of(best));
   }
@@ -368,30 +405,21 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
     const uint64_t winner = rows.best[row];
     return answer(winner == 0 ? -1 : token_of(winner));
   }
-  if (threadIdx.x == 0) n_list = 0;
-  float lowest = kDeviceNone;
-  if (limited) {
-    if (r.top_k < rows.n_blocks) lowest = unordered(kth_maximum(maxima, rows.n_blocks, r.top_k));
-  } else if (warp == 0) {
-    const Crossing c = find_crossing(rows.masses + row * kBuckets, r.top_p);
-    if (lane == 0) shared_crossing = c;
-  }
-  __syncthreads();
-  const Crossing crossing = limited ? Crossing{} : shared_crossing;
-
   // Candidates that have to be sorted: the k most likely, or those of the bucket in which the nucleus ends.
-  for (int b = warp; b < rows.n_blocks; b += n_warps) {
-    if (limited ? !(maxima[b] >= lowest) || maxima[b] == kDeviceNone
-                : mass_of(maxima[b] - max) == 0 || bucket_of(max, maxima[b]) > crossing.bucket)
-      continue;
-    for (int i = b * kBlock + lane; i < min(rows.vocab, (b + 1) * kBlock); i += 32) {
-      const float x = logits.at(i);
-      if (limited ? !(x >= lowest && x > kDeviceNone)
-                  : !(x > kDeviceNone) || mass_of(x - max) == 0 || bucket_of(max, x) != crossing.bucket)
-        continue;
+  const Crossing crossing = limited ? Crossing{} : rows.crossings[row];
+  if (threadIdx.x == 0) n_list = limited ? 0 : rows.n_candidates[row];
+  if (limited) {
+    float lowest = kDeviceNone;
+    if (r.top_k < rows.n_blocks) lowest = unordered(kth_maximum(maxima, rows.n_blocks, r.top_k));
+    visit_from(lowest, [&](float x, int token) {
+      if (!(x >= lowest && x > kDeviceNone)) return;
       const int at = atomicAdd(&n_list, 1);
-      if (at < kCandidates) list[at] = rank_of(x, i);
-    }
+      if (at < kCandidates) list[at] = rank_of(x, token);
+    });
+  } else {
+    __syncthreads();
+    for (int i = threadIdx.x; i < min(n_list, kCandidates); i += kChooseThreads)
+      list[i] = rows.candidates[int64_t(row) * kCandidates + i];
   }
   __syncthreads();
   if (n_list > kCandidates) return answer(kDrawOnHost);
@@ -427,7 +455,9 @@ constexpr size_t up(size_t bytes) { return (bytes + 255) / 256 * 256; }
 size_t sampler_scratch_bytes(int rows, int vocab) {
   const size_t n_blocks = size_t(vocab + kBlock - 1) / kBlock;
   return up(size_t(rows) * size_t(vocab) * sizeof(float)) + up(size_t(rows) * n_blocks * sizeof(float)) +
-         up(size_t(rows) * kBuckets * sizeof(unsigned long long)) + up(size_t(rows) * sizeof(unsigned long long));
+         up(size_t(rows) * kBuckets * sizeof(unsigned long long)) + up(size_t(rows) * sizeof(unsigned long long)) +
+         up(size_t(rows) * sizeof(Crossing)) + up(size_t(rows) * kCandidates * sizeof(uint64_t)) +
+         up(size_t(rows) * sizeof(int));
 }
 
 cudaError_t draw(const float* logits, int vocab, int n_rows, const DrawRequest* requests, const LogitEdit* edits,
@@ -446,6 +476,9 @@ cudaError_t draw(const float* logits, int vocab, int n_rows, const DrawRequest* 
   take(rows.maxima, size_t(n_rows) * size_t(rows.n_blocks));
   take(rows.masses, size_t(n_rows) * kBuckets);
   take(rows.best, size_t(n_rows));
+  take(rows.crossings, size_t(n_rows));
+  take(rows.candidates, size_t(n_rows) * kCandidates);
+  take(rows.n_candidates, size_t(n_rows));
   rows.tokens = tokens;
   const dim3 spread(unsigned(rows.n_blocks + kChunkBlocks - 1) / kChunkBlocks, unsigned(n_rows));
   cudaError_t code = cudaSuccess;
