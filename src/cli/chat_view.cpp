@@ -33,6 +33,11 @@ std::string thought_note(const runtime::ChatResult& r) {
 
 double per_second(int tokens, double seconds) { return seconds > 0 ? tokens / seconds : 0; }
 
+// GB/s: drafts that were right came with another token's reading.
+double weights_read(const runtime::ChatResult& r) {
+  return per_second(r.output_tokens - 1 - r.accepted_tokens, r.decode_seconds) * double(r.bytes_per_token) * 1e-9;
+}
+
 }  // namespace
 
 runtime::ChatSink ChatView::sink() {
@@ -116,7 +121,7 @@ void ChatView::finish() {
 
 std::string speed_line(const runtime::ChatResult& r, double read) {
   const double rate = per_second(r.output_tokens - 1, r.decode_seconds);
-  const double gb = rate * double(r.bytes_per_token) * 1e-9;
+  const double gb = weights_read(r);
   std::string line = r.thinking_tokens > 0
                          ? fmt::format("thought {}, answered {} tokens", r.thinking_tokens, r.answer_tokens)
                          : fmt::format("answered {} tokens", r.answer_tokens);
@@ -128,7 +133,7 @@ std::string speed_line(const runtime::ChatResult& r, double read) {
 
 std::string verbose_table(const runtime::ChatResult& r, double read) {
   const double rate = per_second(r.output_tokens - 1, r.decode_seconds);
-  const double gb = rate * double(r.bytes_per_token) * 1e-9;
+  const double gb = weights_read(r);
   std::string t;
   const auto row = [&](const char* name, const std::string& value) {
     t += fmt::format("{:<22}{}\n", std::string(name) + ":", value);
@@ -145,6 +150,9 @@ std::string verbose_table(const runtime::ChatResult& r, double read) {
   row("eval count", fmt::format("{} token(s)", r.output_tokens));
   row("  thinking", fmt::format("{} token(s){}", r.thinking_tokens, thought_note(r)));
   row("  answer", fmt::format("{} token(s)", r.answer_tokens));
+  if (r.drafted_tokens > 0)
+    row("  drafted", fmt::format("{} token(s), {} of them right ({:.0f} %)", r.drafted_tokens, r.accepted_tokens,
+                                 100.0 * r.accepted_tokens / r.drafted_tokens));
   row("eval duration", human_duration(r.decode_seconds));
   row("eval rate", fmt::format("{:.2f} tokens/s", rate));
   if (gb > 0)

@@ -70,6 +70,8 @@ void ComputeFlags::finish(const CLI::App& command) {
   };
   if (options.threads == 0) options.threads = number("PONDER_THREADS");
   if (command.count("--kv") == 0) options.kv_format = os::env("OLLAMA_KV_CACHE_TYPE").value_or(options.kv_format);
+  if (command.get_option_no_throw("--draft") == nullptr || command.count("--draft") == 0)
+    options.draft = os::env("PONDER_DRAFT").value_or(options.draft);
   options.default_context = number("OLLAMA_CONTEXT_LENGTH");
   if (const int n = number("OLLAMA_NUM_PARALLEL"); n > 0) options.max_sequences = n;
   if (const int n = number("OLLAMA_MAX_LOADED_MODELS"); n > 0) options.max_loaded_models = n;
@@ -88,7 +90,8 @@ void SamplingFlags::add_to(CLI::App& command) {
             [this, name](const std::vector<std::string>& values) {
               for (const auto& v : values) given_.emplace_back(name, v);
             },
-            "Ollama's option " + name)
+            name == "draft" ? "tokens drafted a step: auto (as many as pay), off, or a number"
+                            : "Ollama's option " + name)
         ->group("Sampling")
         ->type_name("VALUE")
         ->expected(1)

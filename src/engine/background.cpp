@@ -29,7 +29,7 @@ void Loop::work_ahead() {
   const int missing = full - s.state->length();
   if (missing <= 0) return s.end(finish::kPrefilled);
 
-  const Work work{missing, false, false, 0, 0, 0};
+  const Work work{missing, false, false, 0, {}};
   const int rows = scheduler_.schedule(std::span(&work, 1)).front().rows;
   auto reserved = s.state->reserve(rows);
   if (!reserved.ok()) {

@@ -31,13 +31,13 @@ std::vector<BenchCase> full_bench() {
 int64_t bench_kv_tokens(const std::vector<BenchCase>& cases) {
   int64_t most = 0;
   for (const BenchCase& c : cases)
-    most = std::max(most, int64_t(c.batch) * (c.depth + c.n + backend::kv::kPageTokens));
+    most = std::max(most, int64_t(c.batch) * (c.depth + c.n + c.drafts + backend::kv::kPageTokens));
   return most;
 }
 
 int bench_sequences(const std::vector<BenchCase>& cases) {
   int most = 1;
-  for (const BenchCase& c : cases) most = std::max(most, c.batch);
+  for (const BenchCase& c : cases) most = std::max(most, c.batch * (1 + c.drafts));
   return most;
 }
 
@@ -73,8 +73,7 @@ Result<void> Bench::prefill(States& states, int n, double* first, const backend:
       const int rows = std::min(options_.chunk, n - done);
       PONDER_CHECK_OK(state->reserve(rows));
       backend::Batch batch;
-      for (int i = 0; i < rows; ++i)
-        batch.rows.push_back(row(*state, state->length() + i, done + i + 1 == n));
+      for (int i = 0; i < rows; ++i) batch.rows.push_back(row(*state, state->length() + i, done + i + 1 == n));
       PONDER_CHECK_OK(run(batch, stop));
       done += rows;
     }
@@ -83,12 +82,12 @@ Result<void> Bench::prefill(States& states, int n, double* first, const backend:
   return {};
 }
 
-Result<void> Bench::decode(States& states, int n, const backend::StopFlag* stop) {
-  for (int step = 0; step < n; ++step) {
+Result<void> Bench::decode(States& states, int steps, int drafts, const backend::StopFlag* stop) {
+  for (int step = 0; step < steps; ++step) {
     backend::Batch batch;
     for (auto& state : states) {
-      PONDER_CHECK_OK(state->reserve(1));
-      batch.rows.push_back(row(*state, state->length(), true));
+      PONDER_CHECK_OK(state->reserve(1 + drafts));
+      for (int i = 0; i <= drafts; ++i) batch.rows.push_back(row(*state, state->length() + i, true));
     }
     PONDER_CHECK_OK(run(batch, stop));
   }
@@ -97,6 +96,8 @@ Result<void> Bench::decode(States& states, int n, const backend::StopFlag* stop)
 
 Result<BenchResult> Bench::measure(const BenchCase& c, const backend::StopFlag* stop) {
   BenchResult m{.what = c, .test = (c.prompt ? "pp" : "tg") + std::to_string(c.n)};
+  if (c.drafts > 0) m.test += "+" + std::to_string(c.drafts);
+  const int steps = c.prompt ? c.n : std::max(1, c.n / (1 + c.drafts));
   States states;
   for (int b = 0; b < c.batch; ++b) states.push_back(plan_.new_state());
   double first = 0;
@@ -109,18 +110,18 @@ Result<BenchResult> Bench::measure(const BenchCase& c, const backend::StopFlag* 
     const bool card = plan_.info().gpu_layers > 0;
     PONDER_CHECK_OK(prefill(states, card ? c.n : std::min(c.n, 64), &first, stop));
   } else {
-    PONDER_CHECK_OK(decode(states, std::min(c.n, 4), stop));
+    PONDER_CHECK_OK(decode(states, std::min(steps, 4), c.drafts, stop));
   }
 
   std::vector<double> rates, firsts, reads;
   double worked = 0, processor = 0, energy = 0;
   bool energy_known = bool(meters_.joules);
-  const double tokens = double(c.n) * c.batch;
+  const double tokens = double(c.prompt ? c.n : steps * (1 + c.drafts)) * c.batch;
   for (int r = 0; r < options_.repeat; ++r) {
     rewind();
     const auto joules = energy_known ? meters_.joules() : std::nullopt;
     const double start = meters_.now(), cpu = meters_.cpu_seconds();
-    PONDER_CHECK_OK(c.prompt ? prefill(states, c.n, &first, stop) : decode(states, c.n, stop));
+    PONDER_CHECK_OK(c.prompt ? prefill(states, c.n, &first, stop) : decode(states, steps, c.drafts, stop));
     const double took = meters_.now() - start;
     processor += meters_.cpu_seconds() - cpu;
     const auto after = energy_known ? meters_.joules() : std::nullopt;
@@ -134,11 +135,12 @@ Result<BenchResult> Bench::measure(const BenchCase& c, const backend::StopFlag* 
   m.tokens_per_second = median(rates);
   m.slowest = *std::min_element(rates.begin(), rates.end());
   m.fastest = *std::max_element(rates.begin(), rates.end());
-  m.seconds = c.prompt ? median(firsts) : c.batch / m.tokens_per_second;
+  m.seconds = c.prompt ? median(firsts) : c.batch * (1 + c.drafts) / m.tokens_per_second;
   m.host_cores = worked > 0 ? processor / worked : 0;
   if (energy_known) m.joules_per_token = energy / (tokens * options_.repeat);
   if (c.prompt) {
-    if (options_.peak_macs > 0) m.fraction = m.tokens_per_second * double(plan_.spec().linear_macs()) / options_.peak_macs;
+    if (options_.peak_macs > 0)
+      m.fraction = m.tokens_per_second * double(plan_.spec().linear_macs()) / options_.peak_macs;
   } else if (!reads.empty() && median(reads) > 0) {
     m.read_bandwidth = median(reads);
     const double kv = double(plan_.memory_report().kv_per_token) * (c.depth + c.n / 2.0) * c.batch;

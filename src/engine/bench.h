@@ -22,36 +22,38 @@ struct BenchMeters {
   std::function<std::optional<double>()> joules;
 };
 
-/// One thing to measure: `n` tokens of prompt or of answer after `depth` tokens, `batch` sequences at once.
+/// One thing to measure: `n` tokens of prompt or of answer after `depth` tokens, `batch` sequences at once. `drafts`: each
+/// step of an answer has so many tokens more, as if all of them had been drafted rightly.
 struct BenchCase {
   bool prompt = false;
-  int n = 0, depth = 0, batch = 1;
+  int n = 0, depth = 0, batch = 1, drafts = 0;
   bool operator==(const BenchCase&) const = default;
 };
 
 struct BenchResult {
   BenchCase what;
-  std::string test = {};  ///< "pp512", "tg128"
+  std::string test = {};  ///< "pp512", "tg128", "tg128+3" (with drafts)
   double tokens_per_second = 0, slowest = 0, fastest = 0;
   /// Prompts: from the first launch to the first sequence's drawn token. Answers: one step.
   double seconds = 0;
-  double host_cores = 0;                              ///< processor seconds per second
-  std::optional<double> joules_per_token = {};        ///< of all sequences together
-  double fraction = 0;                                ///< of the device's limit, 0 where that is unknown
-  double read_bandwidth = 0;                          ///< answers: measured beside each run, the median
+  double host_cores = 0;                        ///< processor seconds per second
+  std::optional<double> joules_per_token = {};  ///< of all sequences together
+  double fraction = 0;                          ///< of the device's limit, 0 where that is unknown
+  double read_bandwidth = 0;                    ///< answers: measured beside each run, the median
 };
 
 struct BenchOptions {
-  int repeat = 3;           ///< timed runs; the median counts
-  double peak_macs = 0;     ///< multiply-adds per second that bound prompts; 0: unknown
-  bool sampled = false;     ///< draw at temperature 0.6, top-p 0.95 instead of greedily
-  int chunk = 512;          ///< rows of a prompt's launch
+  int repeat = 3;        ///< timed runs; the median counts
+  double peak_macs = 0;  ///< multiply-adds per second that bound prompts; 0: unknown
+  bool sampled = false;  ///< draw at temperature 0.6, top-p 0.95 instead of greedily
+  int chunk = 512;       ///< rows of a prompt's launch
 };
 
 /// The cases of `ponder bench --full`: prompts and depths of one sequence, then batches.
 std::vector<BenchCase> full_bench();
 /// Tokens of KV cache that the largest case takes.
 int64_t bench_kv_tokens(const std::vector<BenchCase>& cases);
+/// Rows that draw in a step of the largest case.
 int bench_sequences(const std::vector<BenchCase>& cases);
 
 class Bench {
@@ -64,7 +66,7 @@ class Bench {
   using States = std::vector<std::unique_ptr<backend::SequenceState>>;
   /// `n` more tokens of each sequence, one sequence after the other; `first`: seconds until the first one's token.
   Result<void> prefill(States& states, int n, double* first, const backend::StopFlag* stop);
-  Result<void> decode(States& states, int n, const backend::StopFlag* stop);
+  Result<void> decode(States& states, int steps, int drafts, const backend::StopFlag* stop);
   Result<void> run(backend::Batch& batch, const backend::StopFlag* stop);
   backend::Row row(backend::SequenceState& state, int position, bool draw);
 

@@ -53,6 +53,16 @@ TEST(Bench, StepsOfOneAndOfManySequences) {
   EXPECT_NEAR(four.joules_per_token.value_or(0), 1.4 / 4, 1e-9);
 }
 
+TEST(Bench, StepsWithDrafts) {
+  Rig rig;
+  const BenchResult m = rig.measure({.n = 20, .drafts = 3});
+  EXPECT_EQ(m.test, "tg20+3");
+  EXPECT_NEAR(m.seconds, 0.014, 1e-9);
+  EXPECT_NEAR(m.tokens_per_second, 4 / 0.014, 1e-6);
+  EXPECT_EQ(rig.plan->batches().back().size(), 4u);
+  EXPECT_EQ(bench_sequences({{.n = 20, .batch = 2, .drafts = 3}}), 8);
+}
+
 TEST(Bench, PromptsAndTheirFirstToken) {
   Rig rig;
   BenchOptions o;

@@ -18,16 +18,17 @@ class Oracle : public Drafter {
   enum class Kind { right, wrong, half, mad };
   Oracle(Tokens text, Kind kind, uint32_t seed) : text_(std::move(text)), kind_(kind), rng_(seed) {}
 
-  int propose(std::span<const TokenId> tokens, std::span<TokenId> draft) override {
+  int propose(std::span<const TokenId> tokens, std::span<Draft> draft) override {
     if (kind_ == Kind::mad) {
-      for (TokenId& t : draft) t = TokenId(rng_() % 400) - 50;  // ids that no vocabulary has among them
+      // Ids that no vocabulary has among them, and odds that are no odds.
+      for (Draft& d : draft) d = {TokenId(rng_() % 400) - 50, float(rng_() % 30) / 10 - 1};
       return int(rng_() % 3 == 0 ? draft.size() + 5 : rng_() % (draft.size() + 1));
     }
     if (tokens.size() >= text_.size()) return 0;
     const size_t n = std::min(draft.size(), text_.size() - tokens.size());
     for (size_t i = 0; i < n; ++i) {
       const bool spoil = kind_ == Kind::wrong || (kind_ == Kind::half && rng_() % 4 == 0);
-      draft[i] = spoil ? (text_[tokens.size() + i] + 1) % 256 : text_[tokens.size() + i];
+      draft[i] = {spoil ? (text_[tokens.size() + i] + 1) % 256 : text_[tokens.size() + i], 0.9f};
     }
     return int(n);
   }
@@ -35,7 +36,6 @@ class Oracle : public Drafter {
     EXPECT_GE(checked, accepted);
     checked_ += checked, accepted_ += accepted;
   }
-  double expected() const override { return 0.9; }
   int checked_ = 0, accepted_ = 0;
 
  private:
@@ -225,9 +225,9 @@ TEST(Drafts, LengthFollowsTheMeasuredSteps) {
     Scheduler scheduler({512, 64, 0.1});
     for (int i = 0; i < 5; ++i) scheduler.measured(0, 128, 0.02 + 128 * per_row);
     for (int i = 0; i < 5; ++i) scheduler.measured(1 + others, 0, 0.02 + (1 + others) * per_row);
-    std::vector<Work> work(size_t(1 + others), {1, true, true, 0, 0, 0});
-    work[0].drafts = proposed;
-    work[0].draft_odds = odds;
+    const auto drafted = std::vector<float>(size_t(proposed), float(odds));
+    std::vector<Work> work(size_t(1 + others), {1, true, true, 0, {}});
+    work[0].drafts = drafted;
     return scheduler.schedule(work)[0].drafts;
   };
   EXPECT_EQ(drafts(0.00001, 0.99, 40), 40);  // rows cost nothing

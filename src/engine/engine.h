@@ -78,6 +78,12 @@ class Controller {
   virtual void on_finish(const std::string& reason) { (void)reason; }
 };
 
+/// A token that may come next.
+struct Draft {
+  TokenId token = -1;
+  float odds = 0;  ///< how likely it is right if those before it are
+};
+
 /// Proposes what a sequence may say next. Proposals are computed together with the next token and checked: exactly those
 /// that the sequence would have drawn itself are accepted, so a drafter changes the speed and never the text. Controllers
 /// see accepted tokens only, one after the other. While a controller gives a mask nothing is drafted.
@@ -85,13 +91,13 @@ class Drafter {
  public:
   virtual ~Drafter() = default;
   /// Writes up to draft.size() tokens that may follow `tokens` (prompt and output so far); returns how many, 0 for none.
-  /// Called on the engine's thread, at most once a step; must be quick.
-  virtual int propose(std::span<const TokenId> tokens, std::span<TokenId> draft) = 0;
-  /// What became of the last proposal: its first `accepted` tokens were right, of `checked` that were looked at. The
-  /// engine looks at as many as its measured step times make worth while.
+  /// The engine computes as many as its measured step times make worth while; it corrects the odds by what became of
+  /// earlier ones. Called on the engine's thread, at most once a step; must be quick.
+  virtual int propose(std::span<const TokenId> tokens, std::span<Draft> draft) = 0;
+  /// What became of the last proposal: its first `accepted` tokens were right, of `checked` that were looked at.
   virtual void verified(int checked, int accepted) { (void)checked, (void)accepted; }
-  /// How likely a proposed token is right, while nothing is known about this sequence.
-  virtual double expected() const { return 0.6; }
+  /// One for a copy of the sequence; null: the copy drafts nothing.
+  virtual std::shared_ptr<Drafter> fork() const { return nullptr; }
 };
 
 struct Stats {

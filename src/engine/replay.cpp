@@ -9,6 +9,7 @@
 namespace ponder::engine {
 namespace {
 using Kind = Action::Kind;
+constexpr float kOdds = 0.995f;  // of a recorded token; the numerics id promises it
 bool is_text(const Action& action) { return action.kind == Kind::drawn || action.kind == Kind::forced; }
 
 // Endings that the engine finds by itself: the replay waits for it to do so.
@@ -115,12 +116,12 @@ Decision Replay::next() {
   return d;
 }
 
-int Replay::propose(std::span<const TokenId>, std::span<TokenId> draft) {
+int Replay::propose(std::span<const TokenId>, std::span<Draft> draft) {
   size_t n = 0, offset = offset_;
   for (size_t at = at_; at < recording_.actions.size() && n < draft.size(); ++at, offset = 0) {
     const Action& a = recording_.actions[at];
     if (!is_text(a)) break;  // what comes after it is drawn otherwise
-    while (offset < a.tokens.size() && n < draft.size()) draft[n++] = a.tokens[offset++];
+    while (offset < a.tokens.size() && n < draft.size()) draft[n++] = {a.tokens[offset++], kOdds};
   }
   return int(n);
 }

@@ -23,8 +23,7 @@ class Replay final : public Controller, public Drafter {
   Decision on_start(std::span<const TokenId> prompt) override;
   Decision on_token(const TokenEvent& event) override;
   sample::MaskWords mask() override { return mask_; }
-  int propose(std::span<const TokenId> tokens, std::span<TokenId> draft) override;
-  double expected() const override { return 0.995; }
+  int propose(std::span<const TokenId> tokens, std::span<Draft> draft) override;
 
   struct Difference {
     int index = 0;                      ///< tokens before it that were as recorded (dropped ones count)

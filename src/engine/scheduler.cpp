@@ -14,8 +14,13 @@ constexpr int kShort = 32;
 constexpr int kLeastMixed = 16, kLeastAlone = 64;
 // Without anybody generating a step may take this many times the target.
 constexpr double kAloneFactor = 4;
-// A measured step time is forgotten after so many steps without a new one.
-constexpr uint64_t kFresh = 2000;
+// A measured step time is forgotten after so many steps without a new one: then it is tried again.
+constexpr uint64_t kFresh = 500;
+// How fast all step times follow one that was measured, and how fast that one moves against the others: slowly, because
+// what changes is mostly the machine.
+constexpr double kFollowAll = 0.3, kFollowOwn = 0.05;
+// One measurement counts as at most so much slower or faster than what was known.
+constexpr double kStrange = 1.5;
 }  // namespace
 
 int Scheduler::prefill_budget(int decode_rows) const {
@@ -88,7 +93,8 @@ std::vector<Grant> Scheduler::schedule(std::span<const Work> work) {
 // by what steps of that many rows were measured to take.
 void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grants, int rows_left,
                            int outputs_left) const {
-  const bool any = std::any_of(grants.begin(), grants.end(), [&](const Grant& g) { return work[g.index].drafts > 0; });
+  const bool any =
+      std::any_of(grants.begin(), grants.end(), [&](const Grant& g) { return !work[g.index].drafts.empty(); });
   if (!any || decode_seconds_ <= 0) return;
   int rows = 0, drawing = 0;
   for (const Grant& g : grants) rows += g.rows, drawing += g.draw;
@@ -98,16 +104,20 @@ void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grant
 
   std::vector<int> tried(grants.size(), 0);
   std::vector<double> odds(grants.size(), 0);  // that a further row of this sequence is of use
-  for (size_t i = 0; i < grants.size(); ++i) odds[i] = grants[i].draw ? work[grants[i].index].draft_odds : 0;
+  const auto next_odds = [&](size_t i) {
+    const auto drafts = work[grants[i].index].drafts;
+    return size_t(tried[i]) < drafts.size() ? double(drafts[size_t(tried[i])]) : 0;
+  };
+  for (size_t i = 0; i < grants.size(); ++i) odds[i] = grants[i].draw ? next_odds(i) : 0;
   double tokens = drawing, best = tokens / times_.seconds(rows);
   for (int n = 1; n <= std::min(rows_left, outputs_left); ++n) {
     size_t at = grants.size();
     for (size_t i = 0; i < grants.size(); ++i)
-      if (tried[i] < work[grants[i].index].drafts && odds[i] > 0 && (at == grants.size() || odds[i] > odds[at])) at = i;
+      if (odds[i] > 0 && (at == grants.size() || odds[i] > odds[at])) at = i;
     if (at == grants.size()) break;
     tokens += odds[at];
-    odds[at] *= work[grants[at].index].draft_odds;
     ++tried[at];
+    odds[at] *= next_odds(at);
     const double seconds = times_.seconds(rows + n);
     if (seconds > longest) break;
     if (tokens / seconds <= best) continue;
@@ -120,10 +130,20 @@ void StepTimes::measured(int rows, double seconds) {
   ++step_;
   int i = 0;
   while (i + 1 < kSizes && size_of(i + 1) <= rows) ++i;
-  Entry& e = entries_[i];
   // Counted as the size below, which makes it look a little slower than it is: sizes lie close together.
-  e.seconds = e.seconds <= 0 || step_ - e.step > kFresh ? seconds : 0.7 * e.seconds + 0.3 * seconds;
+  Entry& e = entries_[i];
+  if (e.seconds <= 0 || step_ - e.step > kFresh) {
+    e = {seconds, step_, 1};
+    return;
+  }
+  const double change = std::clamp(seconds / e.seconds, 1 / kStrange, kStrange) - 1;
+  if (size_of(i) <= kExact)  // not by prompts: what they take depends on where they stand
+    for (int k = 0; k < kExact; ++k) entries_[k].seconds *= 1 + kFollowAll * change;
+  // The first steps of a size are slower than later ones: memory is taken, pages are touched.
+  const double follow = change < 0 ? std::max(kFollowOwn, 1.0 / (e.times + 1)) : kFollowOwn;
+  e.seconds *= 1 + follow * change;
   e.step = step_;
+  e.times = std::min(e.times + 1, 1000);
 }
 
 double StepTimes::seconds(int rows) const {
@@ -139,7 +159,7 @@ double StepTimes::seconds(int rows) const {
   if (more == 0) return base;
   if (above >= 0)
     return base + std::max(0.0, entries_[above].seconds - base) * more / (size_of(above) - size_of(below));
-  return base + more * base / (4 * size_of(below));  // a guess on the low side: trying it will tell
+  return base + more * base / (8 * size_of(below));  // a guess on the low side: trying it will tell
 }
 
 void Scheduler::measured(int decode_rows, int prefill_rows, double seconds, int draft_rows) {

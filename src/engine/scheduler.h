@@ -11,12 +11,11 @@ namespace ponder::engine {
 
 /// What one running sequence has to do.
 struct Work {
-  int pending = 1;          ///< tokens not yet computed, >= 1
-  bool generating = false;  ///< has drawn a token before
-  bool may_draw = true;     ///< the row of the last pending token may draw
-  uint64_t last_turn = 0;   ///< when it last got rows: who waited longest goes first when not all fit
-  int drafts = 0;           ///< tokens that a drafter proposes
-  double draft_odds = 0;    ///< how likely each of them is right
+  int pending = 1;                     ///< tokens not yet computed, >= 1
+  bool generating = false;             ///< has drawn a token before
+  bool may_draw = true;                ///< the row of the last pending token may draw
+  uint64_t last_turn = 0;              ///< when it last got rows: who waited longest goes first when not all fit
+  std::span<const float> drafts = {};  ///< tokens that a drafter proposes: how likely each is right if those before are
 };
 
 struct Grant {
@@ -31,7 +30,8 @@ struct SchedulerLimits {
   double target_seconds = 0.1;
 };
 
-/// What a step of so many rows takes, as measured of late; between what was measured, a straight line.
+/// What a step of so many rows takes, as measured of late; between what was measured, a straight line. Machines get slower
+/// and faster for reasons of their own, and texts get longer: a measurement of one number of rows moves the others too.
 class StepTimes {
  public:
   void measured(int rows, double seconds);
@@ -39,11 +39,15 @@ class StepTimes {
   double seconds(int rows) const;
 
  private:
-  static constexpr int kSizes = 22;  // 1, 2, 3, 4, 6, 8, 12, 16, ... 2048
-  static int size_of(int index) { return index == 0 ? 1 : (index % 2 == 1 ? 2 : 3) << ((index - 1) / 2); }
+  // 1, 2, 3, ... 16: each has a kernel of its own, or may have; then 24, 32, 48, 64, ... 2048.
+  static constexpr int kExact = 16, kSizes = 30;
+  static int size_of(int index) {
+    return index < kExact ? index + 1 : (index % 2 == 0 ? 24 : 32) << ((index - kExact) / 2);
+  }
   struct Entry {
     double seconds = 0;
     uint64_t step = 0;
+    int times = 0;
   };
   Entry entries_[kSizes];
   uint64_t step_ = 0;

@@ -11,8 +11,9 @@ namespace ponder::engine {
 namespace {
 // Forced tokens that join in one turn: a controller that forces for ever must not hold up the others.
 constexpr int kForcedPerTurn = 1024;
-// Drafts of the last so many (about) decide how likely the next ones are right; a drafter's own guess counts as so many.
+// What became of the last so many drafts (about) corrects the odds of the next; a drafter's own odds count as so many.
 constexpr double kDraftMemory = 64, kDraftPrior = 3;
+constexpr double kMostOdds = 0.999;
 }  // namespace
 
 Sequence::Sequence(SequenceId id, SequenceRequest request, int limit, int vocab_size, double now)
@@ -35,7 +36,7 @@ std::unique_ptr<Sequence> Sequence::fork(SequenceId id, uint32_t stream,
   request.stream = stream;
   request.controllers = std::move(controllers);
   request.sink = std::move(sink);
-  request.drafter = nullptr;  // it knows the original's text
+  request.drafter = request_.drafter ? request_.drafter->fork() : nullptr;
   request.recording = std::move(recording);
   if (request.max_new_tokens >= 0)
     request.max_new_tokens = std::max(0, request.max_new_tokens - (int(request.prompt.size()) - prompt_size_));
@@ -165,26 +166,25 @@ bool Sequence::masked() const {
                      [](const auto& controller) { return !controller->mask().empty(); });
 }
 
-int Sequence::propose(int most) {
-  proposed_ = 0;
-  if (!request_.drafter || !generating() || !may_draw()) return 0;
+std::span<const float> Sequence::propose(int most) {
+  odds_.clear();
+  if (!request_.drafter || !generating() || !may_draw()) return {};
   const int size = int(tokens_.size());
   most = std::min(most, limit_ - size - 1);
   if (request_.max_new_tokens >= 0) most = std::min(most, request_.max_new_tokens - (size - prompt_size_) - 1);
-  if (most <= 0 || masked()) return 0;
+  if (most <= 0 || masked()) return {};
   if (int(draft_.size()) < most) draft_.resize(size_t(most));
   const int n = std::clamp(request_.drafter->propose(tokens_, std::span(draft_).first(size_t(most))), 0, most);
-  while (proposed_ < n && draft_[size_t(proposed_)] >= 0 && draft_[size_t(proposed_)] < vocab_size_) ++proposed_;
+  const double trust = (draft_hits_ + kDraftPrior) / (draft_expected_ + kDraftPrior);
+  for (Draft& d : std::span(draft_).first(size_t(n))) {
+    if (d.token < 0 || d.token >= vocab_size_) break;
+    d.odds = d.odds > 0 ? std::min(d.odds, 1.f) : 0;  // whatever a drafter says
+    odds_.push_back(float(std::min(double(d.odds) * trust, kMostOdds)));
+  }
   // What is proposed and never tried because it failed before gets another chance some day.
-  draft_trials_ *= 1 - 0.1 / kDraftMemory;
+  draft_expected_ *= 1 - 0.1 / kDraftMemory;
   draft_hits_ *= 1 - 0.1 / kDraftMemory;
-  return proposed_;
-}
-
-double Sequence::draft_odds() const {
-  if (!request_.drafter) return 0;
-  return std::clamp((draft_hits_ + kDraftPrior * request_.drafter->expected()) / (draft_trials_ + kDraftPrior), 0.0,
-                    1.0);
+  return odds_;
 }
 
 void Sequence::take_drafts_back() {
@@ -226,9 +226,9 @@ std::span<const sample::Request> Sequence::prepare_draws(int drafts) {
       a->mask = mask_runs(draw.mask, vocab_size_);
     }
   }
-  laid_ = std::min(drafts, proposed_);
+  laid_ = std::min(drafts, int(odds_.size()));
   const size_t size = tokens_.size();
-  tokens_.insert(tokens_.end(), draft_.begin(), draft_.begin() + laid_);
+  for (const Draft& d : std::span(draft_).first(size_t(laid_))) tokens_.push_back(d.token);
   draws_.assign(size_t(laid_) + 1, draw);
   for (size_t i = 0; i < draws_.size(); ++i) {
     draws_[i].history = std::span(tokens_).first(size + i);
@@ -247,20 +247,21 @@ void Sequence::drawn(std::span<const backend::RowResult> rows, double now) {
     // Forced tokens may have joined too: they are as good as drawn ones if they were drafted.
     const size_t joined = tokens_.size() - base;
     if (joined > drafts) break;
-    missed = !std::equal(tokens_.begin() + long(base + next), tokens_.end(), draft_.begin() + long(next));
+    missed = !std::equal(tokens_.begin() + long(base + next), tokens_.end(), draft_.begin() + long(next),
+                         [](TokenId token, const Draft& d) { return token == d.token; });
     if (missed || !may_draw() || masked()) break;
     next = joined;
   }
   if (drafts == 0) return;
   size_t right = 0;
-  while (right < drafts && base + right < tokens_.size() && tokens_[base + right] == draft_[right]) ++right;
+  while (right < drafts && base + right < tokens_.size() && tokens_[base + right] == draft_[right].token) ++right;
   // Rows of wrong drafts never were; the row of the last token is computed again with the next batch.
   state->trim(int(std::min(base + right, tokens_.size() - 1)));
   stats_.draft_tokens += int(drafts);
   stats_.accepted_tokens += int(right);
   const int checked = int(right) + missed;
   for (int i = 0; i < checked; ++i) {
-    draft_trials_ = draft_trials_ * (1 - 1 / kDraftMemory) + 1;
+    draft_expected_ = draft_expected_ * (1 - 1 / kDraftMemory) + double(draft_[size_t(i)].odds);
     draft_hits_ = draft_hits_ * (1 - 1 / kDraftMemory) + (i < int(right));
   }
   request_.drafter->verified(checked, int(right));

@@ -42,10 +42,9 @@ class Sequence {
   void start();
   /// Between steps: on_step of the controllers, then forced tokens that still wait.
   void poll();
-  /// Asks the drafter for up to `most` tokens; how many there are.
-  int propose(int most);
-  /// How likely a drafted token is right.
-  double draft_odds() const;
+  /// Asks the drafter for up to `most` tokens: the odds of each, corrected by what became of earlier ones. Valid until
+  /// the next call.
+  std::span<const float> propose(int most);
   /// What the last pending row and the rows of `drafts` drafts after it draw with; valid until the next event of this
   /// sequence. Until take_drafts_back() the drafts stand at the end of tokens().
   std::span<const sample::Request> prepare_draws(int drafts);
@@ -85,11 +84,12 @@ class Sequence {
   std::optional<Ending> ending_;
   std::vector<sample::Request> draws_;
   std::vector<uint32_t> joint_mask_;
-  uint64_t changes_ = 0;        // of parameters, stream or past tokens: what later rows were drawn with no longer holds
-  std::vector<TokenId> draft_;  // proposed; the first laid_ of them stand in tokens_ while a batch runs
-  int proposed_ = 0, laid_ = 0;
-  double draft_trials_ = 0, draft_hits_ = 0;  // of late
-  std::string force_why_;                     // of what waits in forced_, for the recording
+  uint64_t changes_ = 0;      // of parameters, stream or past tokens: what later rows were drawn with no longer holds
+  std::vector<Draft> draft_;  // the first laid_ of them stand in tokens_ while a batch runs
+  std::vector<float> odds_;   // of draft_, corrected
+  int laid_ = 0;
+  double draft_hits_ = 0, draft_expected_ = 0;  // of late: drafts that were right, and the sum of their odds
+  std::string force_why_;                       // of what waits in forced_, for the recording
   uint64_t recorded_mask_ = 0;
   Stats stats_;
   double submitted_, first_row_ = -1, first_token_ = -1, last_token_ = -1;

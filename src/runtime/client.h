@@ -46,6 +46,7 @@ struct RuntimeOptions {
   int threads = 0;                     ///< 0: PONDER_THREADS, else physical cores
   std::string precision = "standard";  ///< standard | fast | exact
   std::string kv_format = "f16";       ///< f16 | q8 | f32
+  std::string draft = "auto";          ///< of requests that do not say: auto | off | a number (parse_draft)
   bool repack = true;                  ///< false: weights stay in the file's mapping
   double keep_alive_seconds = 300;
   int max_loaded_models = 2;

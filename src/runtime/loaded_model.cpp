@@ -187,6 +187,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Ope
   loaded->context_limit_ = int(std::min<int64_t>(model_limit, plan_opts.kv_tokens));
   const int usual = options.default_context > 0 ? options.default_context : kUsualContext;
   loaded->default_context_ = std::min(usual, loaded->context_limit_);
+  PONDER_TRY(loaded->draft_, parse_draft(options.draft));
   engine::EngineOptions engine_options;
   engine_options.context_length = loaded->context_limit_;
   engine_options.max_sequences = options.max_sequences;

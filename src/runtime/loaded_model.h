@@ -13,6 +13,7 @@
 #include "gguf/gguf.h"
 #include "model/model.h"
 #include "runtime/client.h"
+#include "runtime/drafting.h"
 #include "runtime/types.h"
 #include "store/store.h"
 #include "tokenizer/tokenizer.h"
@@ -58,6 +59,10 @@ class LoadedModel {
   int context_limit() const { return context_limit_; }      ///< most that one sequence may have here
   int default_context() const { return default_context_; }  ///< when num_ctx is not given
   double load_seconds() const { return load_seconds_; }
+  /// For one sequence of a client; null when nothing is to be drafted. Thread-safe.
+  std::shared_ptr<engine::Drafter> drafter(const std::string& client, std::optional<int> most) const {
+    return drafting_.drafter(client, most.value_or(draft_));
+  }
   uint64_t memory_bytes() const;  ///< weights, KV pages in use, scratch
   /// SHA-256 of the model's file; the first call may read all of it. Thread-safe.
   const std::string& digest() const;
@@ -67,6 +72,8 @@ class LoadedModel {
   std::unique_ptr<engine::Engine> engine_;
   int context_limit_ = 0, default_context_ = 0;
   double load_seconds_ = 0;
+  mutable Drafting drafting_;
+  int draft_ = kDraftAuto;  // when a request does not say
   mutable std::once_flag digest_once_;
   mutable std::string digest_;
 };

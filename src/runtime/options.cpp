@@ -59,7 +59,6 @@ constexpr const char* kAccepted[] = {
     "use_mlock",
     "numa",
     "penalize_newline",
-    "draft_num_predict",
     // Fields of ours that are no options: read by the server (server/fields.h, extra_field).
     "think",
     "request_id",
@@ -97,6 +96,15 @@ Result<int64_t> integer_of(std::string_view name, const json& v, int64_t low, in
   if (too_big || v.get<int64_t>() < low || v.get<int64_t>() > high)
     return out_of_range(name, v.dump(), double(low), double(high));
   return v.get<int64_t>();
+}
+
+// Numbers, words, and true and false for clients that know no words.
+Result<int> draft_of(const json& v) {
+  if (v.is_boolean()) return v.get<bool>() ? kDraftAuto : 0;
+  if (v.is_string()) return parse_draft(v.get_ref<const std::string&>());
+  if (!v.is_number()) return wrong_type("draft", v, "\"auto\", \"off\" or a number of tokens");
+  PONDER_TRY(const int64_t n, integer_of("draft", v, kDraftAuto, kDraftMost));
+  return int(n);
 }
 
 Result<std::vector<std::string>> stops_of(const json& v) {
@@ -144,6 +152,15 @@ Result<void> set_from_json(Options& o, const std::string& name, const json& v, b
     PONDER_TRY(o.seed, integer_of(name, v, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
     return {};
   }
+  if (name == "draft") {
+    PONDER_TRY(o.draft, draft_of(v));
+    return {};
+  }
+  if (name == "draft_num_predict") {  // Ollama's, for its draft models: there may be more than we ever draft
+    PONDER_TRY(const int64_t n, integer_of(name, v, -1, kIntMax));
+    o.draft = int(std::min<int64_t>(n, kDraftMost));
+    return {};
+  }
   if (name == "stop") {
     PONDER_TRY(o.stop, stops_of(v));
     return {};
@@ -165,9 +182,21 @@ void take(std::optional<T>& into, const std::optional<T>& from) {
 
 }  // namespace
 
+Result<int> parse_draft(std::string_view text, std::string_view what) {
+  if (text == "auto") return kDraftAuto;
+  if (text == "off") return 0;
+  int n = -1;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (ec == std::errc() && end == text.data() + text.size() && n >= 0 && n <= kDraftMost) return n;
+  return Error{ErrorCode::invalid_argument, std::string(what) + " must be auto, off or a number of tokens from 0 to " +
+                                                std::to_string(kDraftMost) + ", not \"" +
+                                                std::string(text.substr(0, 40)) + "\""};
+}
+
 void Options::merge(const Options& over) {
   for (const auto& f : kFloats) take(this->*f.field, over.*f.field);
   for (const auto& f : kInts) take(this->*f.field, over.*f.field);
+  take(draft, over.draft);
   take(seed, over.seed);
   take(stop, over.stop);
   if (!over.logit_bias.empty()) logit_bias = over.logit_bias;
@@ -194,6 +223,8 @@ Result<void> set_option(Options& options, std::string_view name_in, std::string_
   if (name == "stop") {
     value = options.stop ? json(*options.stop) : json::array();
     value.push_back(std::string(text));
+  } else if (name == "draft") {
+    PONDER_TRY(value, parse_draft(text));
   } else {
     value = json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!value.is_number() && !value.is_object())
@@ -220,6 +251,7 @@ json to_json(const Options& o) {
     if (o.*f.field) j[f.name] = shortest(*(o.*f.field));
   for (const auto& f : kInts)
     if (o.*f.field) j[f.name] = *(o.*f.field);
+  if (o.draft) j["draft"] = *o.draft == kDraftAuto ? json("auto") : *o.draft == 0 ? json("off") : json(*o.draft);
   if (o.seed) j["seed"] = *o.seed;
   if (o.stop) j["stop"] = *o.stop;
   for (const auto& [id, bias] : o.logit_bias) j["logit_bias"][std::to_string(id)] = bias;
@@ -230,7 +262,7 @@ std::vector<std::string> option_names() {
   std::vector<std::string> names;
   for (const auto& f : kFloats) names.emplace_back(f.name);
   for (const auto& f : kInts) names.emplace_back(f.name);
-  names.insert(names.end(), {"seed", "stop"});
+  names.insert(names.end(), {"draft", "seed", "stop"});
   return names;
 }
 

@@ -379,6 +379,8 @@ class RuntimeImpl : public Runtime {
       result->done_reason = finished.reason;
       result->cached_tokens = finished.stats.cached_tokens;
       result->output_tokens = finished.stats.output_tokens;
+      result->drafted_tokens = finished.stats.draft_tokens;
+      result->accepted_tokens = finished.stats.accepted_tokens;
       result->prompt_seconds = finished.stats.prefill_seconds;
       result->decode_seconds = finished.stats.decode_seconds;
       chain.describe(*result);
@@ -456,6 +458,8 @@ Result<std::unique_ptr<Runtime>> Runtime::create(store::Store& store, const Runt
   PONDER_CHECK_OK([&]() -> Result<void> {
     PONDER_TRY(auto known, make_backend(options.backend));
     (void)known;
+    PONDER_TRY([[maybe_unused]] const int draft,
+               parse_draft(options.draft, "the draft length (--draft, PONDER_DRAFT)"));
     return {};
   }());
   return std::unique_ptr<Runtime>(std::make_unique<RuntimeImpl>(store, options));

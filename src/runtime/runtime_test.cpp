@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/client.h"
+#include "runtime/drafting.h"
 #include "runtime/types.h"
 #include "runtime/wire.h"
 
@@ -55,6 +56,54 @@ TEST(Options, TextAndJsonAgreeAndMergeKeepsWhatIsNotSet) {
   EXPECT_EQ(*a.top_p, 0.9f);
 }
 
+TEST(Options, DraftIsAWordOrANumber) {
+  const auto read = [](const char* text) {
+    auto o = options_from_json(json::parse(text), nullptr);
+    return o.ok() ? std::to_string(o->draft.value_or(-99)) : o.error().message;
+  };
+  EXPECT_EQ(read(R"({})"), "-99");
+  EXPECT_EQ(read(R"({"draft": "auto"})"), "-1");
+  EXPECT_EQ(read(R"({"draft": true})"), "-1");
+  EXPECT_EQ(read(R"({"draft": "off"})"), "0");
+  EXPECT_EQ(read(R"({"draft": false})"), "0");
+  EXPECT_EQ(read(R"({"draft": 0})"), "0");
+  EXPECT_EQ(read(R"({"draft": 4})"), "4");
+  EXPECT_EQ(read(R"({"draft": "4"})"), "4");
+  EXPECT_EQ(read(R"({"draft_num_predict": 64})"), "15");
+  EXPECT_EQ(read(R"({"draft_num_predict": 0})"), "0");
+  EXPECT_EQ(read(R"({"draft": "often"})"), "draft must be auto, off or a number of tokens from 0 to 15, not \"often\"");
+  EXPECT_EQ(read(R"({"draft": 16})"), "option \"draft\" is 16; it must be between -1 and 15");
+  EXPECT_EQ(read(R"({"draft": [1]})"), "option \"draft\" must be \"auto\", \"off\" or a number of tokens, not array");
+  Options o;
+  ASSERT_TRUE(set_option(o, "draft", "off").ok());
+  EXPECT_EQ(to_json(o).dump(), R"({"draft":"off"})");
+  ASSERT_TRUE(set_option(o, "draft", "7").ok());
+  EXPECT_EQ(to_json(o).dump(), R"({"draft":7})");
+  ASSERT_TRUE(set_option(o, "draft", "auto").ok());
+  EXPECT_EQ(to_json(o).dump(), R"({"draft":"auto"})");
+  EXPECT_FALSE(set_option(o, "draft", "16").ok());
+  EXPECT_FALSE(set_option(o, "draft", "").ok());
+  const Options back = options_from_json(to_json(o), nullptr).value();
+  EXPECT_EQ(back.draft, kDraftAuto);
+}
+
+// What a client's texts said drafts for that client only, and not for ever.
+TEST(Drafting, PhrasesAreOneClients) {
+  Drafting drafting;
+  EXPECT_EQ(drafting.drafter("a", 0), nullptr);
+  std::vector<int32_t> text;
+  for (int i = 0; i < 40; ++i) text.push_back(i * i % 101 + 7 * i);
+  std::vector<engine::Draft> draft(4);
+  const std::span<const int32_t> beginning(text.data(), 15);
+  EXPECT_EQ(drafting.drafter("a", kDraftAuto)->propose(text, draft), 0);
+  EXPECT_GT(drafting.drafter("a", kDraftAuto)->propose(beginning, draft), 2);
+  EXPECT_EQ(draft[0].token, text[15]);
+  EXPECT_EQ(drafting.drafter("a", 1)->propose(beginning, draft), 1);
+  EXPECT_EQ(drafting.drafter("b", kDraftAuto)->propose(beginning, draft), 0);
+  for (size_t i = 0; i < Drafting::kClients; ++i) drafting.drafter("c" + std::to_string(i), 1);
+  EXPECT_EQ(drafting.drafter("a", kDraftAuto)->propose(beginning, draft), 0);
+}
+
 TEST(Address, ReadsWhatOllamaHostMayHold) {
   const auto is = [](const char* text, const char* host, int port) {
     const auto a = parse_address(text);
@@ -79,6 +128,8 @@ TEST(Wire, ResultsSurviveTheRoundTrip) {
   r.total_seconds = 1.5;
   r.prompt_tokens = 12;
   r.cached_tokens = 3;
+  r.drafted_tokens = 9;
+  r.accepted_tokens = 5;
   r.output_tokens = 40;
   r.thinking_tokens = 30;
   r.answer_tokens = 9;
@@ -98,6 +149,8 @@ TEST(Wire, ResultsSurviveTheRoundTrip) {
   EXPECT_EQ(back.thinking_done_reason, "budget");
   EXPECT_EQ(back.id, "a-1");
   EXPECT_EQ(back.cached_tokens, 3);
+  EXPECT_EQ(back.drafted_tokens, 9);
+  EXPECT_EQ(back.accepted_tokens, 5);
   EXPECT_EQ(back.seed, r.seed);
   EXPECT_EQ(back.warnings, r.warnings);
   EXPECT_EQ(j["eval_count"], 40);

@@ -137,6 +137,7 @@ Result<Turn> make_turn(const LoadedModel& model, const ChatRequest& request, Cha
   turn.sequence.end_tokens.assign(ends.begin(), ends.end());
   turn.sequence.top_logprobs = request.logprobs ? request.top_logprobs : -1;
   turn.sequence.client = request.client;
+  turn.sequence.drafter = model.drafter(request.client, options.draft);
   turn.thought = thought_of(open, request, turn);
   return turn;
 }

@@ -22,6 +22,7 @@ namespace ponder::runtime {
 struct Options {
   std::optional<float> temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
   std::optional<int> top_k, repeat_last_n, num_predict, num_ctx, num_thread;
+  std::optional<int> draft;     ///< most tokens drafted a step; 0: none, kDraftAuto: as many as pay (docs/drafts.md)
   std::optional<int64_t> seed;  ///< negative: a fresh one for each request
   std::optional<std::vector<std::string>> stop;
   std::vector<std::pair<int32_t, float>> logit_bias;
@@ -29,6 +30,10 @@ struct Options {
   /// Values of `over` win.
   void merge(const Options& over);
 };
+
+inline constexpr int kDraftAuto = -1, kDraftMost = 15;
+/// "auto", "off" or a number of tokens up to kDraftMost. Errors name `what`.
+Result<int> parse_draft(std::string_view text, std::string_view what = "draft");
 
 /// Reads an `options` object. A wrong type or a value out of range is an Error that names the option; a name we do not
 /// know adds a line to `warnings` (Ollama ignores those).
@@ -123,16 +128,17 @@ struct ChatResult {
   double prompt_seconds = 0, decode_seconds = 0;
   double first_token_seconds = 0;  ///< from the request to the first token (TTFT)
   int prompt_tokens = 0, cached_tokens = 0;
-  int thinking_tokens = 0, answer_tokens = 0;  ///< of the model, tags and the end token not counted
-  int output_tokens = 0;                       ///< all drawn tokens
-  int context_length = 0;                      ///< limit this sequence had
-  uint64_t seed = 0;                           ///< that was used
-  std::vector<int32_t> context;                ///< prompt and reply as token ids
-  std::vector<std::string> warnings;           ///< for the person: options ignored, context lowered, ...
-  std::string receipt_json;                    ///< if asked for: docs/receipts.md
-  uint64_t memory_bytes = 0;                   ///< of the loaded model: weights, KV in use, scratch
-  uint64_t bytes_per_token = 0;                ///< read by one decoded token (weights), for GB/s
-  std::string backend;                         ///< "cpu", "cuda": whose memory reads them
+  int thinking_tokens = 0, answer_tokens = 0;   ///< of the model, tags and the end token not counted
+  int output_tokens = 0;                        ///< all drawn tokens
+  int drafted_tokens = 0, accepted_tokens = 0;  ///< drafts that were computed, and those that were right
+  int context_length = 0;                       ///< limit this sequence had
+  uint64_t seed = 0;                            ///< that was used
+  std::vector<int32_t> context;                 ///< prompt and reply as token ids
+  std::vector<std::string> warnings;            ///< for the person: options ignored, context lowered, ...
+  std::string receipt_json;                     ///< if asked for: docs/receipts.md
+  uint64_t memory_bytes = 0;                    ///< of the loaded model: weights, KV in use, scratch
+  uint64_t bytes_per_token = 0;                 ///< read by one decoded token (weights), for GB/s
+  std::string backend;                          ///< "cpu", "cuda": whose memory reads them
   /// How the vote went. Thinking and answer above are then the winner's; output_tokens are of all chains.
   std::optional<reason::VoteReport> vote;
 };

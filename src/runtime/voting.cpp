@@ -180,7 +180,11 @@ class Voting {
       r.first_token_seconds = first_token_ - submitted_;
       r.decode_seconds = decided_at_ - first_token_;
     }
-    for (const Member& m : members_) r.output_tokens += m.stats.output_tokens;
+    for (const Member& m : members_) {
+      r.output_tokens += m.stats.output_tokens;
+      r.drafted_tokens += m.stats.draft_tokens;
+      r.accepted_tokens += m.stats.accepted_tokens;
+    }
     r.context = prompt_;
     if (winner >= 0) {
       const Chain& chain = members_[size_t(winner)].chain;

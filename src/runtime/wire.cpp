@@ -113,6 +113,8 @@ void add_result(json& j, const ChatResult& r) {
   j["answer_tokens"] = r.answer_tokens;
   if (!r.thinking_done_reason.empty()) j["thinking_done_reason"] = r.thinking_done_reason;
   j["cached_tokens"] = r.cached_tokens;
+  j["drafted_tokens"] = r.drafted_tokens;
+  j["accepted_tokens"] = r.accepted_tokens;
   j["first_token_duration"] = ns(r.first_token_seconds);
   j["context_length"] = r.context_length;
   j["seed"] = r.seed;
@@ -138,6 +140,8 @@ ChatResult result_from(const json& j) {
   r.thinking_done_reason = get<std::string>(j, "thinking_done_reason", "");
   r.id = get<std::string>(j, "request_id", "");
   r.cached_tokens = get(j, "cached_tokens", 0);
+  r.drafted_tokens = get(j, "drafted_tokens", 0);
+  r.accepted_tokens = get(j, "accepted_tokens", 0);
   r.first_token_seconds = seconds(j, "first_token_duration");
   r.context_length = get(j, "context_length", 0);
   r.seed = get<uint64_t>(j, "seed", 0);

@@ -15,7 +15,7 @@ nlohmann::json chat_request(const ChatRequest& request);
 nlohmann::json message(const chat::Message& message);
 
 /// Adds the fields of Ollama's final object (durations in ns, counts) and ours: thinking_tokens, answer_tokens,
-/// cached_tokens, first_token_duration, context_length, seed, memory_bytes, bytes_per_token, backend, warnings.
+/// cached_tokens, drafted_tokens, accepted_tokens, first_token_duration, context_length, seed, memory_bytes, bytes_per_token, backend, warnings.
 void add_result(nlohmann::json& object, const ChatResult& result);
 ChatResult result_from(const nlohmann::json& object);
 

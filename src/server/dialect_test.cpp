@@ -55,6 +55,8 @@ TEST_F(Dialects, ChatStreamsOneObjectALine) {
                          {"thinking_tokens", 3},
                          {"answer_tokens", 4},
                          {"cached_tokens", 2},
+                         {"drafted_tokens", 6},
+                         {"accepted_tokens", 4},
                          {"first_token_duration", 250000000},
                          {"context_length", 4096},
                          {"seed", 42}};
@@ -184,6 +186,10 @@ TEST_F(Dialects, CompletionsStreamEvents) {
   EXPECT_EQ(thinking, "Let me see.");
   EXPECT_EQ(content, "hello");
   EXPECT_EQ(all[4]["choices"][0]["finish_reason"], "stop");
+  EXPECT_EQ(all[4]["timings"]["predicted_n"], 9);
+  EXPECT_EQ(all[4]["timings"]["prompt_n"], 5);
+  EXPECT_EQ(all[4]["timings"]["draft_n"], 6);
+  EXPECT_EQ(all[4]["timings"]["draft_n_accepted"], 4);
   EXPECT_EQ(all[5]["choices"], json::array());
   EXPECT_EQ(all[5]["usage"], json::parse(R"({"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16,
       "prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens_details": {"reasoning_tokens": 3}})"));

@@ -27,9 +27,28 @@ json usage_of(const runtime::ChatResult& r) {
           {"completion_tokens_details", {{"reasoning_tokens", r.thinking_tokens}}}};
 }
 
+// llama.cpp's words for times, which its clients read.
+json timings_of(const runtime::ChatResult& r) {
+  const auto per_second = [](int n, double seconds) { return seconds > 0 ? n / seconds : 0; };
+  const int prompt = r.prompt_tokens - r.cached_tokens;
+  json t = {{"cache_n", r.cached_tokens},
+            {"prompt_n", prompt},
+            {"prompt_ms", r.prompt_seconds * 1e3},
+            {"prompt_per_second", per_second(prompt, r.prompt_seconds)},
+            {"predicted_n", r.output_tokens},
+            {"predicted_ms", r.decode_seconds * 1e3},
+            {"predicted_per_second", per_second(r.output_tokens - 1, r.decode_seconds)}};
+  if (r.drafted_tokens > 0) {
+    t["draft_n"] = r.drafted_tokens;
+    t["draft_n_accepted"] = r.accepted_tokens;
+  }
+  return t;
+}
+
 // What this dialect has no word for: on the whole reply and on the last chunk with a choice.
 void add_own(json& object, const runtime::ChatResult& r) {
   object["done_reason"] = r.done_reason;
+  object["timings"] = timings_of(r);
   object["thinking_tokens"] = r.thinking_tokens;
   object["answer_tokens"] = r.answer_tokens;
   if (!r.thinking_done_reason.empty()) object["thinking_done_reason"] = r.thinking_done_reason;

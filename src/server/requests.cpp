@@ -68,6 +68,12 @@ auto vote_field(const json& body) {
   return runtime::parse_vote(v == nullptr ? json() : *v, "vote");
 }
 
+// Beside `options`, where it is one of them.
+Result<std::optional<int>> draft_field(const json& value) {
+  PONDER_TRY(const auto options, runtime::options_from_json({{"draft", value}}, nullptr));
+  return options.draft;
+}
+
 // What chat and generate share.
 Result<OllamaRequest> read_common(const json& body) {
   OllamaRequest request;
@@ -75,6 +81,9 @@ Result<OllamaRequest> read_common(const json& body) {
   PONDER_TRY(r.model, model_field(body));
   if (const auto* options = field(body, "options")) {
     PONDER_TRY(r.options, runtime::options_from_json(*options, &request.warnings));
+  }
+  if (const auto* draft = field(body, "draft")) {
+    PONDER_TRY(r.options.draft, draft_field(*draft));
   }
   PONDER_TRY(r.think, runtime::think_of_body(body));
   PONDER_TRY(r.vote, vote_field(body));
@@ -110,7 +119,9 @@ constexpr std::pair<const char*, const char*> kOptionFields[] = {{"temperature",
                                                                  {"top_k", "top_k"},
                                                                  {"min_p", "min_p"},
                                                                  {"repeat_penalty", "repeat_penalty"},
-                                                                 {"num_ctx", "num_ctx"}};
+                                                                 {"num_ctx", "num_ctx"},
+                                                                 {"draft", "draft"},
+                                                                 {"speculative.n_max", "draft_num_predict"}};
 
 // An error about an option, with the name that the client used.
 Error in_words_of(Error error, const std::string& ours, const std::string& theirs) {

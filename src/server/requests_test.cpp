@@ -58,6 +58,8 @@ const std::initializer_list<Case> kCommon = {
     {R"({"vote": "8"})", "\"vote\" takes a number of chains"},
     {R"({"options": {"vote": {"n": 4, "stop": "soon"}}})", "\"vote.stop\" takes"},
     {R"({"request_id": "a b"})", "\"request_id\" must be 1 to 64 letters"},
+    {R"({"draft": "often"})", "draft must be auto, off or a number"},
+    {R"({"options": {"draft": 99}})", "\"draft\" is 99"},
     {R"({"reasoning_effort": "hot"})", "\"reasoning_effort\" takes a level"},
     {R"({"keep_alive": "soon"})", "keep_alive is \"soon\""},
     {R"({"keep_alive": []})", "keep_alive is []"},
@@ -81,6 +83,9 @@ TEST(Requests, Chat) {
        {R"({"messages": [{"role": 5, "content": "a"}]})", "role"},
        {R"({"messages": [{"role": "user", "content": "a", "images": ["aGk="]}]})", "\"images\" are not supported"}});
   EXPECT_TRUE(read_chat(kChat)->stream);
+  json drafted = kChat;
+  drafted["draft"] = "off";
+  EXPECT_EQ(read_chat(drafted)->chat.options.draft, 0);
   json empty = {{"model", "m"},     {"format", ""},       {"tools", json::array()},
                 {"think", nullptr}, {"options", nullptr}, {"messages", nullptr}};
   const auto r = read_chat(empty);
@@ -133,12 +138,13 @@ TEST(Requests, Completions) {
   json body = kChat;
   body.update(json::parse(
       R"({"max_tokens": 5, "max_completion_tokens": 7, "seed": 3, "stop": "x", "options": {"top_k": 4, "seed": 1},
-    "chat_template_kwargs": {"enable_thinking": false}, "n": 1, "response_format": {"type": "text"}, "user": "u", "metadata": {}})"));
+    "chat_template_kwargs": {"enable_thinking": false}, "n": 1, "draft": 3, "response_format": {"type": "text"}, "user": "u", "metadata": {}})"));
   const auto r = read_chat_completion(body);
   ASSERT_TRUE(r.ok()) << r.error().message;
   EXPECT_EQ(r->chat.options.num_predict, 7);
   EXPECT_EQ(r->chat.options.seed, 3);
   EXPECT_EQ(r->chat.options.top_k, 4);
+  EXPECT_EQ(r->chat.options.draft, 3);
   EXPECT_TRUE(r->chat.think.is_off());
   EXPECT_FALSE(r->stream);
   json parts = json::parse(

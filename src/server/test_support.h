@@ -131,6 +131,8 @@ class FakeRuntime : public runtime::Runtime {
     r.first_token_seconds = 0.25;
     r.prompt_tokens = 7;
     r.cached_tokens = 2;
+    r.drafted_tokens = 6;
+    r.accepted_tokens = 4;
     r.thinking_tokens = 3;
     r.answer_tokens = tokens - 5;
     r.output_tokens = tokens;

@@ -22,7 +22,7 @@ using nlohmann::json;
 
 struct BenchFlags {
   std::string model;
-  std::vector<int> prompt = {512}, generate = {128}, depth = {0}, batch = {1};
+  std::vector<int> prompt = {512}, generate = {128}, depth = {0}, batch = {1}, draft;
   int repeat = 3;
   bool json = false, full = false, sampled = false;
   ComputeFlags compute;
@@ -35,8 +35,12 @@ std::vector<engine::BenchCase> cases_of(const BenchFlags& flags) {
   for (const int depth : flags.depth)
     for (const int batch : flags.batch)
       for (const bool prompt : {true, false})
-        for (const int n : prompt ? flags.prompt : flags.generate)
-          if (n > 0) cases.push_back({.prompt = prompt, .n = n, .depth = depth, .batch = batch});
+        for (const int n : prompt ? flags.prompt : flags.generate) {
+          if (n <= 0) continue;
+          cases.push_back({.prompt = prompt, .n = n, .depth = depth, .batch = batch});
+          for (const int drafts : flags.draft)
+            if (!prompt && drafts > 0) cases.push_back({.n = n, .depth = depth, .batch = batch, .drafts = drafts});
+        }
   return cases;
 }
 
@@ -46,6 +50,7 @@ json to_json(const engine::BenchResult& m, const backend::PlanInfo& info) {
            {"fraction_of_limit", m.fraction},
            {"depth", m.what.depth},
            {"batch", m.what.batch},
+           {"drafts", m.what.drafts},
            {"threads", info.threads},
            {"precision", backend::to_string(info.precision)},
            {"slowest", m.slowest},
@@ -145,6 +150,12 @@ void add_bench(CLI::App& app, Context& context) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 64));
+  command
+      ->add_option("--draft", flags->draft,
+                   "tg128+3: steps with so many drafted tokens too, all right (0 to 15, e.g. 1,3,7)")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(0, 15));
   command->add_option("-r,--repeat", flags->repeat, "timed runs of each test; the median counts")
       ->check(CLI::Range(1, 100));
   command->add_flag("--full", flags->full,

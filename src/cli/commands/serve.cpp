@@ -45,6 +45,9 @@ void add_serve(CLI::App& app, Context& context) {
   auto flags = std::make_shared<ServeFlags>();  // shared with the callback
   auto* command = app.add_subcommand("serve", "serve the HTTP API (Ollama's and OpenAI's routes)");
   command->add_option("--host", flags->host, "address to listen on (default: OLLAMA_HOST, 127.0.0.1:11434)");
+  command->add_option(
+      "--draft", flags->compute.options.draft,
+      "tokens drafted a step where a request does not say: auto (as many as pay), off, or a number (PONDER_DRAFT)");
   flags->compute.add_to(*command);
   command->callback([&context, flags, command] {
     flags->compute.finish(*command);
