@@ -14,6 +14,8 @@ constexpr int kShort = 32;
 constexpr int kLeastMixed = 16, kLeastAlone = 64;
 // Without anybody generating a step may take this many times the target.
 constexpr double kAloneFactor = 4;
+// Drafts must promise so much more than none: times and odds are not known better than that.
+constexpr double kWorthWhile = 1.03;
 // A measured step time is forgotten after so many steps without a new one: then it is tried again.
 constexpr uint64_t kFresh = 500;
 // How fast all step times follow one that was measured, and how fast that one moves against the others: slowly, because
@@ -109,7 +111,7 @@ void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grant
     return size_t(tried[i]) < drafts.size() ? double(drafts[size_t(tried[i])]) : 0;
   };
   for (size_t i = 0; i < grants.size(); ++i) odds[i] = grants[i].draw ? next_odds(i) : 0;
-  double tokens = drawing, best = tokens / times_.seconds(rows);
+  double tokens = drawing, best = kWorthWhile * tokens / times_.seconds(rows);
   for (int n = 1; n <= std::min(rows_left, outputs_left); ++n) {
     size_t at = grants.size();
     for (size_t i = 0; i < grants.size(); ++i)

@@ -103,7 +103,7 @@ Result<int> draft_of(const json& v) {
   if (v.is_boolean()) return v.get<bool>() ? kDraftAuto : 0;
   if (v.is_string()) return parse_draft(v.get_ref<const std::string&>());
   if (!v.is_number()) return wrong_type("draft", v, "\"auto\", \"off\" or a number of tokens");
-  PONDER_TRY(const int64_t n, integer_of("draft", v, kDraftAuto, kDraftMost));
+  PONDER_TRY(const int64_t n, integer_of("draft", v, 0, kDraftMost));
   return int(n);
 }
 

@@ -72,7 +72,7 @@ TEST(Options, DraftIsAWordOrANumber) {
   EXPECT_EQ(read(R"({"draft_num_predict": 64})"), "15");
   EXPECT_EQ(read(R"({"draft_num_predict": 0})"), "0");
   EXPECT_EQ(read(R"({"draft": "often"})"), "draft must be auto, off or a number of tokens from 0 to 15, not \"often\"");
-  EXPECT_EQ(read(R"({"draft": 16})"), "option \"draft\" is 16; it must be between -1 and 15");
+  EXPECT_EQ(read(R"({"draft": 16})"), "option \"draft\" is 16; it must be between 0.0 and 15.0");
   EXPECT_EQ(read(R"({"draft": [1]})"), "option \"draft\" must be \"auto\", \"off\" or a number of tokens, not array");
   Options o;
   ASSERT_TRUE(set_option(o, "draft", "off").ok());
