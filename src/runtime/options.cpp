@@ -224,7 +224,7 @@ Result<void> set_option(Options& options, std::string_view name_in, std::string_
     value = options.stop ? json(*options.stop) : json::array();
     value.push_back(std::string(text));
   } else if (name == "draft") {
-    PONDER_TRY(value, parse_draft(text));
+    value = std::string(text);
   } else {
     value = json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!value.is_number() && !value.is_object())
