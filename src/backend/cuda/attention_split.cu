@@ -5,6 +5,7 @@
 // that one product gives both parts of the score. Four warps share a block of 64 tokens: for the scores a warp takes 16
 // tokens, for the sums of V a quarter of the head.
 #include "backend/cuda/attention_rope.cuh"
+#include "backend/cuda/attention_slots.cuh"
 
 namespace ponder::backend::cuda {
 namespace {
@@ -14,20 +15,9 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kMostStages = 2;  ///< blocks of tokens in shared memory; cards with little of it have room for one
 constexpr int kProbabilityStride = 72;  ///< halves, so that rows lie in different banks
 
-/// Result of a block or partial in scratch: sums of 8 heads, then (maximum, l) of each.
-__host__ __device__ constexpr int slot_floats(int head_dim) { return kHeadsTogether * (head_dim + 2); }
-
-struct SplitScratch {
-  float* slots;       ///< [row][KV head and group of heads][slot]
-  unsigned* tickets;  ///< [row][KV head and group]: thread blocks that are done
-  int max_slots;
-};
-
-__host__ __device__ constexpr int head_groups(int n_heads, int n_kv_heads) {
-  return (n_heads / n_kv_heads + kHeadsTogether - 1) / kHeadsTogether;
-}
 constexpr int blocks_of(int max_position) { return max_position / kBlockTokens + 1; }
 constexpr int kMostSplits = 128;
+constexpr int kLongPosition = 2048;  ///< from which on slots are merged by a kernel of its own
 /// Slots of one row and group: all partials, or up to kMostSplits blocks.
 constexpr int slots_for(int max_position) {
   const int blocks = blocks_of(max_position), partials = (blocks + kPartialBlocks - 1) / kPartialBlocks;
@@ -43,34 +33,44 @@ __device__ void merge_slots(const AttentionArgs& a, const float* slots, int n, b
   if (head >= n_heads) return;
   float total[kPer], part[kPer], m = 0, l = 0, part_m = 0, part_l = 0;
   const int group = are_blocks ? kPartialBlocks : 1;
-#pragma unroll 4
-  for (int i = 0; i < n; ++i) {
-    const float* slot = slots + int64_t(i) * slot_floats(kHeadDim);
-    const float2 ml = __ldcg(reinterpret_cast<const float2*>(slot + kHeadsTogether * kHeadDim) + head);
-    float o[kPer];
+  constexpr int kBatch = 64 / kPer;  // slots asked for together
+  for (int begin = 0; begin < n; begin += kBatch) {
+    float2 ml[kBatch];
+    float o[kBatch][kPer];
 #pragma unroll
-    for (int k = 0; k < kPer; k += 4)
-      *reinterpret_cast<float4*>(o + k) = __ldcg(reinterpret_cast<const float4*>(slot + head * kHeadDim + d + k));
-    if (i % group == 0) {
-      part_m = ml.x, part_l = ml.y;
+    for (int b = 0; b < kBatch; ++b) {
+      if (begin + b >= n) break;
+      const float* slot = slots + int64_t(begin + b) * slot_floats(kHeadDim);
+      ml[b] = __ldcg(reinterpret_cast<const float2*>(slot + kHeadsTogether * kHeadDim) + head);
 #pragma unroll
-      for (int k = 0; k < kPer; ++k) part[k] = o[k];
-    } else {
-      const Merge merge(part_m, ml.x);
-      part_m = merge.top, part_l = merge(part_l, ml.y);
-#pragma unroll
-      for (int k = 0; k < kPer; ++k) part[k] = merge(part[k], o[k]);
+      for (int k = 0; k < kPer; k += 4)
+        *reinterpret_cast<float4*>(o[b] + k) = __ldcg(reinterpret_cast<const float4*>(slot + head * kHeadDim + d + k));
     }
-    if (i % group != group - 1 && i + 1 != n) continue;
-    if (i < group) {
-      m = part_m, l = part_l;
 #pragma unroll
-      for (int k = 0; k < kPer; ++k) total[k] = part[k];
-    } else {
-      const Merge merge(m, part_m);
-      m = merge.top, l = merge(l, part_l);
+    for (int b = 0; b < kBatch; ++b) {
+      const int i = begin + b;
+      if (i >= n) break;
+      if (i % group == 0) {
+        part_m = ml[b].x, part_l = ml[b].y;
 #pragma unroll
-      for (int k = 0; k < kPer; ++k) total[k] = merge(total[k], part[k]);
+        for (int k = 0; k < kPer; ++k) part[k] = o[b][k];
+      } else {
+        const Merge merge(part_m, ml[b].x);
+        part_m = merge.top, part_l = merge(part_l, ml[b].y);
+#pragma unroll
+        for (int k = 0; k < kPer; ++k) part[k] = merge(part[k], o[b][k]);
+      }
+      if (i % group != group - 1 && i + 1 != n) continue;
+      if (i < group) {
+        m = part_m, l = part_l;
+#pragma unroll
+        for (int k = 0; k < kPer; ++k) total[k] = part[k];
+      } else {
+        const Merge merge(m, part_m);
+        m = merge.top, l = merge(l, part_l);
+#pragma unroll
+        for (int k = 0; k < kPer; ++k) total[k] = merge(total[k], part[k]);
+      }
     }
   }
   float* out = a.out + row * a.out_stride + int64_t(first_head + head) * a.head_dim;
@@ -109,10 +109,10 @@ __global__ void __launch_bounds__(kThreads)
   const int position = a.positions[row];
   const int likely_page = a.page_table[row * a.page_table_stride + min(int64_t(blockIdx.x), a.page_table_stride - 1)];
   if (position < 0) return;
-  const int n_blocks = position / kBlockTokens + 1, n_partials = (n_blocks + kPartialBlocks - 1) / kPartialBlocks;
-  // While there are enough thread blocks, one takes a block of tokens; then a partial, or several.
-  const bool by_blocks = n_blocks <= int(gridDim.x);
-  const int n_units = by_blocks ? n_blocks : n_partials, unit_blocks = by_blocks ? 1 : kPartialBlocks;
+  const Units units(position, int(gridDim.x));
+  const int n_blocks = units.n_blocks, n_units = units.n;
+  const bool by_blocks = units.by_blocks;
+  const int unit_blocks = by_blocks ? 1 : kPartialBlocks;
   const int working = min(n_units, int(gridDim.x));
   if (int(blockIdx.x) >= working) return;
 
@@ -260,6 +260,7 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();  // before this stage is overwritten
     if constexpr (kStages == 1) copy(next, 0);
   }
+  if (scratch.merge_apart) return;
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -287,8 +288,10 @@ cudaError_t launch_stages(const AttentionArgs& args, const Launch& launch) {
   const size_t shared = size_t(kStages) * 2 * kv_part_bytes(kHeadDim);
   const auto kernel = attend_split_kernel<kHeadDim, kFresh, kStages>;
   if (const cudaError_t e = allow_shared(kernel, shared); e != cudaSuccess) return e;
-  return launch_kernel(kernel, dim3(unsigned(splits), unsigned(groups), unsigned(args.n_rows)), dim3(kThreads), shared,
-                       launch, args, scratch);
+  scratch.merge_apart = args.max_position >= kLongPosition;
+  const dim3 grid(unsigned(splits), unsigned(groups), unsigned(args.n_rows));
+  const cudaError_t e = launch_kernel(kernel, grid, dim3(kThreads), shared, launch, args, scratch);
+  return e != cudaSuccess || !scratch.merge_apart ? e : merge_slots_apart(args, scratch, kHeadDim, splits, launch);
 }
 
 template <int kHeadDim, bool kFresh>

@@ -202,6 +202,61 @@ TEST_P(CudaAttention, AgainstDoubleAndTheSameInEveryLaunch) {
     must(attend(last, l), "the last row");
     finish("the last row");
     EXPECT_EQ(differing(s.out.host(), kTokens - 1, 1), 0u) << sms << " processors";
+    // The same where rows may be long: the results of blocks are merged by another kernel.
+    const size_t bytes = attention_scratch_bytes(s.h.n_heads, s.h.n_kv_heads, s.h.head_dim, 8191);
+    Buffer<uint8_t> scratch(bytes);
+    must(cudaMemset(scratch.get(), 0, bytes), "memset");
+    AttentionArgs may_be_long = s.args;
+    may_be_long.max_position = 8191, may_be_long.scratch = scratch.get();
+    s.out.poison();
+    must(attend(may_be_long, l), "rows that may be long");
+    finish("rows that may be long");
+    EXPECT_EQ(differing(s.out.host(), 0, kTokens), 0u) << "may be long, " << sms << " processors";
+  }
+}
+
+TEST_P(CudaAttention, LongRowsAsInARun) {
+  // 16 rows after 40,000 tokens, by ones and as a run, whose kernel merges in registers.
+  const Heads h = GetParam();
+  if (h.head_dim > 128) GTEST_SKIP() << "runs of such heads go by ones";
+  constexpr int kRows = 16, kLast = 40'000, kPages = kLast / kBlockTokens + 1;
+  const int q_size = h.n_heads * h.head_dim;
+  std::vector<uint16_t> halves(size_t(kPages) * kv_layer_bytes(h.n_kv_heads, h.head_dim) / 2);
+  const std::vector<float> noise = random_floats(99'991, 6, 1);
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = float_to_half(noise[i % noise.size()]);
+  Buffer<uint16_t> pages(halves);
+  std::vector<int32_t> table(size_t(kRows) * kPages), positions(kRows);
+  for (size_t i = 0; i < table.size(); ++i) table[i] = int32_t(i % kPages);
+  for (int i = 0; i < kRows; ++i) positions[size_t(i)] = kLast - kRows + 1 + i;
+  Buffer<int32_t> dtable(table), dpositions(positions);
+  Buffer<float> q(random_floats(size_t(kRows * q_size), 7, 2)), out(size_t(kRows * q_size));
+  const size_t bytes = attention_scratch_bytes(h.n_heads, h.n_kv_heads, h.head_dim, kLast);
+  Buffer<uint8_t> scratch(bytes);
+  must(cudaMemset(scratch.get(), 0, bytes), "memset");
+  AttentionArgs a;
+  a.n_heads = h.n_heads, a.n_kv_heads = h.n_kv_heads, a.head_dim = h.head_dim, a.n_rows = kRows;
+  a.scale = float(1 / std::sqrt(double(h.head_dim)));
+  a.positions = dpositions.get(), a.page_table = dtable.get(), a.page_table_stride = kPages, a.max_position = kLast;
+  a.q = q.get(), a.q_stride = q_size, a.out = out.get(), a.out_stride = q_size, a.scratch = scratch.get();
+  a.pages = reinterpret_cast<uint8_t*>(pages.get()), a.page_stride = int64_t(kv_layer_bytes(h.n_kv_heads, h.head_dim));
+  const RowRun whole = {0, kRows};
+  a.runs = &whole, a.n_runs = 1;
+  must(attend(a, launch), "a run");
+  finish("a run");
+  const std::vector<float> want = out.host();
+  a.runs = nullptr;
+  for (const int sms : {1, 132, 4000}) {
+    DeviceLimits other = limits;
+    other.n_sms = sms;
+    Launch l = launch;
+    l.limits = &other;
+    out.poison();
+    must(attend(a, l), "long rows");
+    finish("long rows");
+    const std::vector<float> got = out.host();
+    size_t count = 0;
+    for (size_t i = 0; i < want.size(); ++i) count += bits(got[i]) != bits(want[i]);
+    EXPECT_EQ(count, 0u) << sms << " processors";
   }
 }
 

@@ -219,10 +219,75 @@ INSTANTIATE_TEST_SUITE_P(Formats, CudaLinear,
                          testing::Values("Q4_K", "Q6_K", "Q5_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
                          [](const auto& info) { return std::string(info.param); });
 
+/// Float weights: against double, and rows together as alone.
+void test_floats(Card& s, const char* type, int rows, int columns, bool norm, Epilogue epilogue) {
+  constexpr int kMost = 40;
+  const std::string name = std::string(type) + " " + std::to_string(rows) + "x" + std::to_string(columns);
+  TestMatrix w(type, rows, columns, 16);
+  std::vector<float> weights(size_t(rows) * size_t(columns));
+  w.format->dequantize(w.raw.data(), weights.data(), weights.size());
+  const int x_stride = (columns + 3) / 4 * 4;
+  const std::vector<float> x = random_floats(size_t(kMost) * size_t(x_stride), 17),
+                           gain = random_floats(size_t(columns), 18), bias = random_floats(size_t(rows), 19),
+                           before = random_floats(size_t(kMost) * size_t(rows), 20);
+  Buffer<float> dx(x), dgain(gain), dbias(bias), dy(before);
+  Buffer<uint8_t> scratch(linear_scratch_bytes(kMost, columns, rows));
+  LinearArgs a;
+  a.x = dx.get(), a.x_stride = x_stride;
+  if (norm) a.norm_weight = dgain.get(), a.epsilon = 1e-6f;
+  a.w[0] = w.matrix, a.bias[0] = dbias.get(), a.y[0] = dy.get(), a.y_stride[0] = rows;
+  a.epilogue = epilogue, a.scratch = scratch.get();
+  const auto run = [&](int first, int n) {
+    LinearArgs part = a;
+    part.x += first * x_stride, part.y[0] += first * rows, part.n_rows = n;
+    must(linear(part, s.launch), name.c_str());
+  };
+  for (int r = 0; r < kMost; ++r) run(r, 1);
+  must(cudaDeviceSynchronize(), name.c_str());
+  const std::vector<float> alone = dy.host();
+  double error = 0, size = 0;
+  for (int r = 0; r < kMost; r += 13) {
+    const float* row = x.data() + size_t(r) * size_t(x_stride);
+    double squares = 0;
+    for (int c = 0; c < columns; ++c) squares += double(row[c]) * double(row[c]);
+    const double factor = norm ? 1 / std::sqrt(squares / columns + 1e-6) : 1;
+    for (int o = 0; o < rows; o += 3) {
+      double sum = 0;
+      for (int c = 0; c < columns; ++c)
+        sum += double(weights[size_t(o) * size_t(columns) + size_t(c)]) * double(row[c]) *
+               (norm ? double(gain[size_t(c)]) : 1);
+      const size_t at = size_t(r) * size_t(rows) + size_t(o);
+      const double want = sum * factor + double(bias[size_t(o)]) + (epilogue == Epilogue::add ? double(before[at]) : 0);
+      const double d = double(alone[at]) - want;
+      error += d * d, size += want * want;
+    }
+  }
+  check(std::sqrt(error / size) < 1e-6, name + ": relative error " + std::to_string(std::sqrt(error / size)));
+  for (const int n : {2, 3, 4, 5, 8, 9, 16, 40}) {
+    dy.set(before);
+    run(0, n);
+    must(cudaDeviceSynchronize(), name.c_str());
+    const std::vector<float> got = dy.host();
+    size_t differing = 0;
+    for (size_t i = 0; i < size_t(n) * size_t(rows); ++i) differing += bits(got[i]) != bits(alone[i]);
+    check(differing == 0, name + " rows together: " + std::to_string(n) + ": " + std::to_string(differing) + " differ");
+  }
+}
+
+TEST(CudaLinearMatrices, FloatWeights) {
+  if (no_card()) GTEST_SKIP() << "no NVIDIA card here";
+  Card s;
+  for (const char* type : {"F16", "BF16", "F32"}) {
+    test_floats(s, type, 264, 3584, true, Epilogue::store);
+    test_floats(s, type, 100, 18944, false, Epilogue::add);
+    test_floats(s, type, 37, 100, true, Epilogue::add);
+  }
+}
+
 TEST(CudaLinearMatrices, FormatsMixed) {
   if (no_card()) GTEST_SKIP() << "no NVIDIA card here";
   Card s;
-  for (const int n : {1, 2, 13, 40}) {
+  for (const int n : {1, 2, 13, 40, 131}) {
     test_many_matrices(s, "Q4_K", "Q6_K", n);
     test_many_matrices(s, "Q5_K", "Q5_K", n);
     test_many_matrices(s, "Q8_0", "Q8_0", n);
