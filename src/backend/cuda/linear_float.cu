@@ -1,4 +1,4 @@
-// Linear layers with float weights (F16, BF16, F32), any number of rows. A warp computes one output for up to eight rows,
+// Linear layers with float weights (F16, BF16, F32), any number of rows. A warp computes a few outputs for up to eight rows,
 // with the weights of a few tiles on their way (time is the memory's, as long as enough of it is asked for):
 // per row the lane's products are added tile after tile (256 columns, 8 a lane: 4 lane .. + 3, then 128 + 4 lane .. + 3)
 // by fma, then the lanes' sums pairwise (distance 1, 2, 4, 8, 16). The order does not depend on the rows beside it.
@@ -11,7 +11,6 @@ namespace ponder::backend::cuda {
 namespace {
 
 constexpr int kWarps = 8;
-constexpr int kMostRows = 8;
 
 /// The lane's eight weights of a tile as they lie in memory.
 template <TileKind K>
@@ -63,36 +62,44 @@ __device__ __forceinline__ void load_cached(const float* x, int first_column, in
   }
 }
 
-/// grid: (outputs / kWarps, rows / kRows). Tiles go in batches of kAhead, whose weights are asked for together.
-template <TileKind K, int kRows>
+/// grid: (outputs / (kWarps kOutputs), rows / kRows). A warp takes kOutputs outputs, so that what it reads of x serves all of
+/// them. Tiles go in batches of kAhead, whose weights are asked for together.
+template <TileKind K, int kRows, int kOutputs, int kAhead>
 __global__ void __launch_bounds__(kWarps * 32) linear_float_kernel(const __grid_constant__ LinearArgs a) {
-  constexpr int kAhead = kRows <= 2 ? 4 : 2;
+  static_assert(kTileRows % kOutputs == 0);  // the matrix is padded to whole tiles
   launch_dependents();
-  const int lane = threadIdx.x & 31, output = blockIdx.x * kWarps + (threadIdx.x >> 5);
+  const int lane = threadIdx.x & 31, output = (blockIdx.x * kWarps + (threadIdx.x >> 5)) * kOutputs;
   if (output >= a.w[0].rows) return;
   const int first_row = blockIdx.y * kRows, n = min(kRows, a.n_rows - first_row), columns = a.w[0].columns;
   const int tiles = a.w[0].column_tiles();
-  const uint8_t* weights = a.w[0].data + int64_t(output) * tiles * kTileColumns * RawWeights<K>::kElement;
+  const int64_t row_bytes = int64_t(tiles) * kTileColumns * RawWeights<K>::kElement;
+  const uint8_t* weights = a.w[0].data + output * row_bytes;
   const bool normed = a.norm_weight != nullptr;
-  RawWeights<K> next[kAhead];
+  RawWeights<K> next[kAhead][kOutputs];
+  const auto ask = [&](int i, int tile) {
+    if (tile >= tiles) return;
 #pragma unroll
-  for (int i = 0; i < kAhead; ++i)
-    if (i < tiles) next[i].load(weights, i, lane);
+    for (int o = 0; o < kOutputs; ++o) next[i][o].load(weights + o * row_bytes, tile, lane);
+  };
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) ask(i, i);
   wait_for_previous_kernel();
-  float sum[kRows] = {}, squares[kRows] = {};
+  float sum[kOutputs][kRows] = {}, squares[kRows] = {};
   for (int first = 0; first < tiles; first += kAhead) {
-    RawWeights<K> here[kAhead];
+    RawWeights<K> here[kAhead][kOutputs];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
-      here[i] = next[i];
-      if (first + kAhead + i < tiles) next[i].load(weights, first + kAhead + i, lane);
+#pragma unroll
+      for (int o = 0; o < kOutputs; ++o) here[i][o] = next[i][o];
+      ask(i, first + kAhead + i);
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const int tile = first + i;
       if (tile >= tiles) break;
-      float w[8], gain[8];
-      here[i].to_floats(w);
+      float w[kOutputs][8], gain[8];
+#pragma unroll
+      for (int o = 0; o < kOutputs; ++o) here[i][o].to_floats(w[o]);
       if (normed) load_cached(a.norm_weight, tile * kTileColumns, columns, lane, gain);
 #pragma unroll
       for (int c = 0; c < kRows; ++c) {
@@ -105,39 +112,47 @@ __global__ void __launch_bounds__(kWarps * 32) linear_float_kernel(const __grid_
           for (int k = 0; k < 8; ++k) squares[c] = __fmaf_rn(v[k], v[k], squares[c]), v[k] = __fmul_rn(v[k], gain[k]);
         }
 #pragma unroll
-        for (int k = 0; k < 8; ++k) sum[c] = __fmaf_rn(w[k], v[k], sum[c]);
+        for (int o = 0; o < kOutputs; ++o)
+#pragma unroll
+          for (int k = 0; k < 8; ++k) sum[o][c] = __fmaf_rn(w[o][k], v[k], sum[o][c]);
       }
     }
   }
+  const auto over_lanes = [](float s) {
+#pragma unroll
+    for (int d = 1; d < 32; d <<= 1) s = __fadd_rn(s, __shfl_xor_sync(kAllLanes, s, d));
+    return s;
+  };
 #pragma unroll
   for (int c = 0; c < kRows; ++c) {
     if (c >= n) break;
-    float s = sum[c], square = squares[c];
+    const float square = over_lanes(squares[c]);
+    const float rms = normed ? rms_factor(&square, 1, columns, a.epsilon) : 1.f;
 #pragma unroll
-    for (int o = 1; o < 32; o <<= 1) {
-      s = __fadd_rn(s, __shfl_xor_sync(kAllLanes, s, o));
-      square = __fadd_rn(square, __shfl_xor_sync(kAllLanes, square, o));
+    for (int o = 0; o < kOutputs; ++o) {
+      const float s = over_lanes(sum[o][c]);
+      if (lane != 0 || output + o >= a.w[0].rows) continue;
+      float v = finish(a, 0, output + o, s, rms);
+      float* y = a.y[0] + (first_row + c) * a.y_stride[0] + output + o;
+      if (a.epilogue == Epilogue::add) v = __fadd_rn(__ldcg(y), v);
+      *y = v;
     }
-    if (lane != 0) continue;
-    float v = finish(a, 0, output, s, normed ? rms_factor(&square, 1, columns, a.epsilon) : 1.f);
-    float* y = a.y[0] + (first_row + c) * a.y_stride[0] + output;
-    if (a.epilogue == Epilogue::add) v = __fadd_rn(__ldcg(y), v);
-    *y = v;
   }
 }
 
-template <TileKind K, int kRows>
+template <TileKind K, int kRows, int kOutputs, int kAhead>
 cudaError_t launch_float(const LinearArgs& args, const Launch& launch) {
-  const dim3 grid(unsigned((args.w[0].rows + kWarps - 1) / kWarps), unsigned((args.n_rows + kRows - 1) / kRows));
-  return launch_kernel(linear_float_kernel<K, kRows>, grid, dim3(kWarps * 32), 0, launch, args);
+  constexpr int kBlock = kWarps * kOutputs;
+  const dim3 grid(unsigned((args.w[0].rows + kBlock - 1) / kBlock), unsigned((args.n_rows + kRows - 1) / kRows));
+  return launch_kernel(linear_float_kernel<K, kRows, kOutputs, kAhead>, grid, dim3(kWarps * 32), 0, launch, args);
 }
 
 template <TileKind K>
 cudaError_t launch_kind(const LinearArgs& args, const Launch& launch) {
-  if (args.n_rows == 1) return launch_float<K, 1>(args, launch);
-  if (args.n_rows == 2) return launch_float<K, 2>(args, launch);
-  if (args.n_rows <= 4) return launch_float<K, 4>(args, launch);
-  return launch_float<K, kMostRows>(args, launch);
+  if (args.n_rows == 1) return launch_float<K, 1, 1, 4>(args, launch);
+  if (args.n_rows == 2) return launch_float<K, 2, 2, 2>(args, launch);
+  if (args.n_rows <= 4) return launch_float<K, 4, 4, 1>(args, launch);
+  return launch_float<K, 8, 4, 1>(args, launch);
 }
 
 }  // namespace
