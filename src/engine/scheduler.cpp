@@ -16,7 +16,8 @@ constexpr int kLeastMixed = 16, kLeastAlone = 64;
 constexpr double kAloneFactor = 4;
 // Drafts must promise so much more than none: times and odds are not known better than that.
 constexpr double kWorthWhile = 1.03;
-// A measured step time is forgotten after so many steps without a new one: then it is tried again.
+// A measured step time is forgotten after so many steps without a new one, and then tried again; all but that of one row,
+// which the others are compared with.
 constexpr uint64_t kFresh = 500;
 // How fast all step times follow one that was measured, and how fast that one moves against the others: slowly, because
 // what changes is mostly the machine.
@@ -134,7 +135,7 @@ void StepTimes::measured(int rows, double seconds) {
   while (i + 1 < kSizes && size_of(i + 1) <= rows) ++i;
   // Counted as the size below, which makes it look a little slower than it is: sizes lie close together.
   Entry& e = entries_[i];
-  if (e.seconds <= 0 || step_ - e.step > kFresh) {
+  if (e.seconds <= 0 || (i > 0 && step_ - e.step > kFresh)) {
     e = {seconds, step_, 1};
     return;
   }
@@ -151,7 +152,7 @@ void StepTimes::measured(int rows, double seconds) {
 double StepTimes::seconds(int rows) const {
   int below = -1, above = -1;
   for (int i = 0; i < kSizes; ++i) {
-    if (entries_[i].seconds <= 0 || step_ - entries_[i].step > kFresh) continue;
+    if (entries_[i].seconds <= 0 || (i > 0 && step_ - entries_[i].step > kFresh)) continue;
     if (size_of(i) <= rows) below = i;
     if (size_of(i) > rows && above < 0) above = i;
   }

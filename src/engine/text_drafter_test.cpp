@@ -270,6 +270,18 @@ TEST(StepTimes, FollowTheMachineTogether) {
   EXPECT_LT(t.seconds(4), 0.04);
 }
 
+// What was too slow once is tried again some day; what one row takes stays known while every step has drafts.
+TEST(StepTimes, SizesAreTriedAgain) {
+  StepTimes t;
+  for (int i = 0; i < 20; ++i) t.measured(1, 0.010);
+  t.measured(2, 0.030);
+  EXPECT_GT(t.seconds(2), 0.025);
+  for (int i = 0; i < 600; ++i) t.measured(1, 0.010);
+  EXPECT_LT(t.seconds(2), 0.012);
+  for (int i = 0; i < 600; ++i) t.measured(2, 0.015);
+  EXPECT_LT(t.seconds(1), 0.012);
+}
+
 // A first step that is slow for its own reasons does not hide what the size really costs.
 TEST(StepTimes, ASlowFirstStepIsForgottenSoon) {
   StepTimes t;
