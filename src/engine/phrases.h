@@ -29,8 +29,8 @@ class Phrases {
   };
   using All = std::array<Seen, kLengths.size()>;  ///< by length
 
-  /// A number for a sequence that reads.
-  uint16_t new_reader() { return ++readers_; }
+  /// A number for a sequence that reads, never 0.
+  uint16_t new_reader() { return ++readers_ == 0 ? ++readers_ : readers_; }
   /// What may follow the last tokens of `run` (more than kLongest are not looked at).
   All look(std::span<const int32_t> run, uint16_t reader) const;
   /// `token` follows `run`. Returns what look() would have said.

@@ -29,8 +29,7 @@ constexpr float kMemory = 200;      // tokens of a kind after which older ones h
 constexpr float kHopeless = 0.05f;  // a chain whose last token is less likely to be reached ends
 }  // namespace
 
-TextDrafter::TextDrafter(std::shared_ptr<Phrases> phrases, int most)
-    : phrases_(std::move(phrases)), most_(most), reader_(phrases_->new_reader()) {
+TextDrafter::TextDrafter(std::shared_ptr<Phrases> phrases, int most) : phrases_(std::move(phrases)), most_(most) {
   for (size_t own = 0; own < 2; ++own)
     for (size_t i = 0; i < Phrases::kLengths.size(); ++i)
       for (size_t k = 0; k < kOften; ++k) odds_[own][i][k] = {kUsual[own][i][k] * kUsualWeight, kUsualWeight};
@@ -38,7 +37,8 @@ TextDrafter::TextDrafter(std::shared_ptr<Phrases> phrases, int most)
 
 void TextDrafter::read(std::span<const TokenId> tokens) {
   // A prompt is read as a whole. It says what may be repeated, not how much a reply repeats.
-  const bool prompt = read_ == 0;
+  const bool prompt = reader_ == 0;
+  if (prompt) reader_ = phrases_->new_reader();
   read_ = std::min(read_, tokens.size());  // after a rewind
   for (; read_ < tokens.size(); ++read_) {
     const size_t from = read_ > size_t(Phrases::kLongest) ? read_ - size_t(Phrases::kLongest) : 0;

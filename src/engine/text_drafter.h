@@ -16,7 +16,8 @@ class TextDrafter final : public Drafter {
  public:
   static constexpr int kMost = 15;
 
-  /// `phrases`: shared by the drafters of one client on one engine, whose thread alone uses it. `most`: tokens a step.
+  /// `phrases`: shared by the drafters of one client on one engine, whose thread alone uses it (making a drafter does not).
+  /// `most`: tokens a step.
   explicit TextDrafter(std::shared_ptr<Phrases> phrases, int most = kMost);
 
   int propose(std::span<const TokenId> tokens, std::span<Draft> draft) override;
@@ -32,8 +33,8 @@ class TextDrafter final : public Drafter {
 
   std::shared_ptr<Phrases> phrases_;  // shared, see above
   int most_;
-  uint16_t reader_;
-  size_t read_ = 0;  // tokens that were
+  uint16_t reader_ = 0;  // 0: has not read yet
+  size_t read_ = 0;      // tokens that were
   std::array<std::array<std::array<Odds, kOften>, Phrases::kLengths.size()>, 2> odds_;
 };
 
