@@ -12,13 +12,15 @@ namespace {
 
 constexpr int kPartialPages = kPartialTokens / kPageTokens;
 
-// scores[q][t] of NQ queries (qt: [head_dim][16]) for blocks of 16 tokens, NB at a time, of one page's K.
+// scores[q][t] of NQ queries (qt: [head_dim][16]) for blocks of 16 tokens, NB at a time, of one page's K; `next`: what is
+// read after it.
 template <int NQ, int NB, class Format>
-void score_blocks(const uint8_t* k, const float* places, int head_dim, const float* qt, float* scores, int n_blocks) {
+void score_blocks(const uint8_t* k, const uint8_t* next, const float* places, int head_dim, const float* qt,
+                  float* scores, int n_blocks) {
   using Keys = typename Format::Keys;
   static_assert(NB <= 2);
   for (int b = 0; b < n_blocks; b += NB) {
-    Keys keys[2] = {Keys(k, head_dim, places, b), Keys(k, head_dim, places, b + NB - 1)};
+    Keys keys[2] = {Keys(k, next, head_dim, places, b, NB), Keys(k, next, head_dim, places, b + NB - 1, NB)};
     Lanes s[NQ][NB];
     for (int q = 0; q < NQ; ++q)
       for (int j = 0; j < NB; ++j) s[q][j] = Lanes::zero();
@@ -29,7 +31,7 @@ void score_blocks(const uint8_t* k, const float* places, int head_dim, const flo
         Lanes x[NB];
         for (int j = 0; j < NB; ++j) {
           x[j] = keys[j].load(d);
-          keys[j].fetch(d, NB, head_dim);
+          keys[j].fetch(d);
         }
         for (int q = 0; q < NQ; ++q) {
           const Lanes f = Lanes::set1(qt[d * kTokenLanes + q]);
@@ -61,16 +63,19 @@ inline void turn_back(const float* qt, const KeyBias& bias, int page, int head_d
 // acc[q][d] += p[q][t] * v[t][d] for t in [t0, t1), ND vectors of d from d0 on at a time.
 template <int NQ, int ND, class Values>
 void add_values(const Values& v, int d0, const float* p, float* acc, int t0, int t1, bool fresh) {
+  constexpr int kAhead = 8;  // tokens
   Lanes a[NQ][ND];
   for (int q = 0; q < NQ; ++q)
     for (int j = 0; j < ND; ++j) a[q][j] = fresh ? Lanes::zero() : Lanes::load(acc + int64_t(q) * v.stride + j * 16);
   for (int t = t0; t < t1;) {
-    const int end = (t / kPageTokens + 1) * kPageTokens < t1 ? (t / kPageTokens + 1) * kPageTokens : t1;
+    const int page_end = (t / kPageTokens + 1) * kPageTokens, end = page_end < t1 ? page_end : t1;
+    const auto after = page_end < t1 ? v.row(page_end) : v.row(t);
     for (auto row = v.row(t); t < end; ++t, row += v.stride) {
+      const auto later = t + kAhead < page_end ? row + kAhead * v.stride : after + (t + kAhead - page_end) * v.stride;
       Lanes x[ND];
       for (int j = 0; j < ND; ++j) {
         x[j] = v.load(row, t, d0 + j * 16);
-        prefetch(row + 8 * v.stride + d0 + j * 16);
+        prefetch(later + d0 + j * 16);
       }
       for (int q = 0; q < NQ; ++q) {
         const Lanes f = Lanes::set1(p[q * kPartialTokens + t]);
@@ -140,7 +145,9 @@ void micro_tile(const AttentionItem& item, int t0, int q0, const AttentionState&
     const int blocks = (left < kPageTokens ? left + kTokenLanes - 1 : kPageTokens) / kTokenLanes;
     const bool apart = item.bias.places != nullptr;
     if (apart) turn_back(qt, item.bias, page0 + i, item.head_dim, turned);
-    score_blocks<NQ, kBlocks, Format>(page + item.k_offset, item.bias.places, item.head_dim, apart ? turned : qt,
+    const uint8_t* next = (i + 1) * kPageTokens < seen[NQ - 1] ? item.pages[page0 + i + 1] + item.k_offset
+                                                               : item.pages[page0] + item.v_offset;
+    score_blocks<NQ, kBlocks, Format>(page + item.k_offset, next, item.bias.places, item.head_dim, apart ? turned : qt,
                                       scores + i * kPageTokens, blocks);
   }
   for (int q = 0; q < NQ; ++q) out.sum[q0 + q] = soften(scores + q * kPartialTokens, seen[q], &out.largest[q0 + q]);

@@ -72,19 +72,23 @@ void write_v(const float* values, int head_dim, uint8_t* v, int slot, Stored sto
   }
 }
 
+// While a page is read, memory is asked for what comes next: `ahead` blocks of K on, and at a page's end in the page after
+// it, which lies anywhere; the last tokens' V likewise.
+constexpr int kPageBlocks = kPageTokens / kTokenLanes;
+
 /// f16 (uint16_t) or f32.
 template <class T>
 struct Plain {
   struct Keys {
-    const T* block;
-    Keys(const uint8_t* k, int head_dim, const float*, int b)
-        : block(reinterpret_cast<const T*>(k) + int64_t(b) * kTokenLanes * head_dim) {}
+    const T *block, *later;
+    Keys(const uint8_t* k, const uint8_t* next, int head_dim, const float*, int b, int ahead)
+        : block(reinterpret_cast<const T*>(k) + int64_t(b) * kTokenLanes * head_dim),
+          later(b + ahead < kPageBlocks
+                    ? block + int64_t(ahead) * kTokenLanes * head_dim
+                    : reinterpret_cast<const T*>(next) + int64_t(b + ahead - kPageBlocks) * kTokenLanes * head_dim) {}
     void group(int) {}
     Lanes load(int d) const { return Lanes::load(block + d * kTokenLanes); }
-    /// Asks for the same place of the block `ahead` blocks further on.
-    void fetch(int d, int ahead, int head_dim) const {
-      prefetch(block + (int64_t(ahead) * head_dim + d) * kTokenLanes);
-    }
+    void fetch(int d) const { prefetch(later + d * kTokenLanes); }
   };
   struct Values {
     const T* pages[kPartialTokens / kPageTokens];
@@ -99,11 +103,15 @@ struct Plain {
 struct Bytes {
   struct Keys {
     const int8_t* block;  // after the scales
+    const int8_t* later;
     const uint16_t* scales;
     const float* bias;  // of the block's places, or null
     Lanes scale;
-    Keys(const uint8_t* k, int head_dim, const float* places, int b)
+    Keys(const uint8_t* k, const uint8_t* next, int head_dim, const float* places, int b, int ahead)
         : block(reinterpret_cast<const int8_t*>(k) + b * k_block_bytes(Stored::q8, head_dim)),
+          later(b + ahead < kPageBlocks ? block + ahead * k_block_bytes(Stored::q8, head_dim)
+                                        : reinterpret_cast<const int8_t*>(next) +
+                                              (b + ahead - kPageBlocks) * k_block_bytes(Stored::q8, head_dim)),
           scales(reinterpret_cast<const uint16_t*>(block)),
           bias(places == nullptr ? nullptr : places + b * kTokenLanes) {
       block += 2 * byte_groups(head_dim) * kTokenLanes;
@@ -113,9 +121,7 @@ struct Bytes {
       const Lanes q = Lanes::load(block + d * kTokenLanes);
       return bias == nullptr ? q * scale : fma(q, scale, Lanes::load(bias + d * kPageTokens));
     }
-    void fetch(int d, int ahead, int head_dim) const {
-      prefetch(block + ahead * k_block_bytes(Stored::q8, head_dim) + d * kTokenLanes);
-    }
+    void fetch(int d) const { prefetch(later + d * kTokenLanes); }
   };
   struct Values {
     const int8_t* pages[kPartialTokens / kPageTokens];
