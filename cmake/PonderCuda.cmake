@@ -2,7 +2,7 @@
 # from PyPI when none is installed. The runtime is linked statically and opens the driver by itself at run time, so the
 # program starts on any machine (src/backend/cuda/driver).
 set(PONDER_CUDA AUTO CACHE STRING "the NVIDIA backend: AUTO (when a toolkit is found), ON, OFF")
-set(PONDER_CUDA_ARCHS "75-real;80-real;86-real;89-real;90a-real;120-real;120-virtual" CACHE STRING
+set(PONDER_CUDA_ARCHS "75-real;80-real;86-real;89-real;90a-real;90-virtual;120-real;120-virtual" CACHE STRING
     "kernels for these cards (CMAKE_CUDA_ARCHITECTURES)")
 set(PONDER_CUDA_TOOLKIT "$ENV{PONDER_CUDA_TOOLKIT}" CACHE PATH "root of a CUDA toolkit (holds bin/nvcc)")
 set(PONDER_HAVE_CUDA OFF)

@@ -20,7 +20,13 @@ class CudaBackend final : public Backend {
       CardRoom room{.card = card, .limits = {}};
       size_t free = 0, total = 0;
       PONDER_CHECK_OK(check(cudaSetDevice(card.index), "starting " + card.name));
-      PONDER_CHECK_OK(check(read_limits(card.index, &room.limits), "asking " + card.name + " for its limits"));
+      const cudaError_t limits = read_limits(card.index, &room.limits);
+      if (limits == cudaErrorNoKernelImageForDevice)
+        return Error{ErrorCode::unsupported, "this ponder was built without kernels for " + card.name +
+                                                 " (compute capability " + std::to_string(card.capability / 10) + "." +
+                                                 std::to_string(card.capability % 10) +
+                                                 "); build it with PONDER_CUDA_ARCHS naming it"};
+      PONDER_CHECK_OK(check(limits, "asking " + card.name + " for its limits"));
       PONDER_CHECK_OK(check(cudaMemGetInfo(&free, &total), "asking " + card.name + " for its memory"));
       room.free = free;
       room.budget = free > kKeptFree ? free - kKeptFree : 0;

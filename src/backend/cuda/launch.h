@@ -8,10 +8,13 @@ namespace ponder::backend::cuda {
 /// Read once per device.
 struct DeviceLimits {
   int n_sms = 1;
-  int compute = 80;                 ///< 10 * major + minor
+  /// Architecture of the code that runs, 10 * major + minor: older than the card where the driver compiled it from PTX.
+  /// It decides what kernels can do (griddepcontrol, wgmma), so nothing asks the card itself.
+  int compute = 80;
   int shared_per_block = 99 << 10;  ///< what a block may ask for (opt-in)
   int shared_per_sm = 100 << 10;
 };
+/// cudaErrorNoKernelImageForDevice: this build has nothing for the card. Makes the device the current one.
 cudaError_t read_limits(int device, DeviceLimits* limits);
 
 /// Where and how to launch. With `pdl` (compute >= 90) kernels are launched with programmatic stream serialisation:
@@ -25,7 +28,7 @@ struct Launch {
   bool pdl = false;
 };
 
-/// kernel<<<grid, block, shared, stream>>>(args...), with the launch's attributes. `shared` beyond 48 KiB must have been
+/// kernel<<<grid, block, shared, stream>>>(args...), with the launch's attributes. `shared` beyond 16 KiB must have been
 /// allowed for the kernel (allow_shared).
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, const Launch& launch,
@@ -43,10 +46,11 @@ cudaError_t launch_kernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, 
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 
-/// Lets a kernel ask for `bytes` of shared memory (cheap; called before each launch that needs more than 48 KiB).
+/// Lets a kernel ask for `bytes` of shared memory (cheap; called before each launch). Without it 48 KiB are allowed, what
+/// the kernel declares itself included.
 template <typename Kernel>
 cudaError_t allow_shared(Kernel* kernel, size_t bytes) {
-  if (bytes <= 48 << 10) return cudaSuccess;
+  if (bytes <= 16 << 10) return cudaSuccess;
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
 }
 

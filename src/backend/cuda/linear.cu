@@ -102,18 +102,6 @@ cudaError_t valid(const LinearArgs& a) {
 
 }  // namespace
 
-cudaError_t read_limits(int device, DeviceLimits* limits) {
-  const auto get = [&](cudaDeviceAttr what, int* to) { return cudaDeviceGetAttribute(to, what, device); };
-  int major = 0, minor = 0;
-  cudaError_t e = get(cudaDevAttrMultiProcessorCount, &limits->n_sms);
-  if (e == cudaSuccess) e = get(cudaDevAttrComputeCapabilityMajor, &major);
-  if (e == cudaSuccess) e = get(cudaDevAttrComputeCapabilityMinor, &minor);
-  if (e == cudaSuccess) e = get(cudaDevAttrMaxSharedMemoryPerBlockOptin, &limits->shared_per_block);
-  if (e == cudaSuccess) e = get(cudaDevAttrMaxSharedMemoryPerMultiprocessor, &limits->shared_per_sm);
-  limits->compute = 10 * major + minor;
-  return e;
-}
-
 cudaError_t quantize_rows(const LinearArgs& args, const LinearScratch& scratch, const Launch& launch) {
   const int groups = args.w[0].column_tiles();
   const dim3 grid(unsigned((groups + kWarpsPerBlock - 1) / kWarpsPerBlock), unsigned(args.n_rows));
