@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "backend/cuda/attention_rope.cuh"
+#include "backend/cuda/attention_bytes.cuh"
 
 namespace ponder::backend::cuda {
 namespace {
@@ -31,9 +31,29 @@ __global__ void __launch_bounds__(kWarps * 32) rope_and_store_kernel(const __gri
 #pragma unroll
     for (int i = 0; i < 8; ++i)
       if (lane * 8 + i < a.head_dim) to[lane * 8 + i] = v[i];
+  } else if (a.q8) {
+    put_bytes(bytes_address(a, row, position, head, is_k), padded_head_dim(a.head_dim), position % kBlockTokens, lane,
+              to_bytes(v));
   } else if (lane * 8 < padded_head_dim(a.head_dim)) {
     *chunk_address(a, row, position, head, is_k, lane) = to_chunk(v);
   }
+}
+
+/// grid: (chunks, KV heads); a thread has one place of a page.
+__global__ void key_bias_kernel(const __grid_constant__ AttentionArgs a, const float* bias, uint4* out) {
+  const int chunk = blockIdx.x, head = blockIdx.y, place = threadIdx.x, half = a.rope_dims / 2;
+  const auto number = [&](int d) { return d < a.head_dim ? bias[head * a.head_dim + d] : 0.f; };
+  float own[8];
+  for (int i = 0; i < 8; ++i) {
+    const int d = 8 * chunk + i;
+    own[i] = number(d);
+    if (d >= a.rope_dims) continue;
+    const bool first = a.rope_pairs ? d % 2 == 0 : d < half;
+    const int other = a.rope_pairs ? d ^ 1 : first ? d + half : d - half;
+    const float2 cs = a.rope[int64_t(place) * half + (a.rope_pairs ? d / 2 : first ? d : other)];
+    own[i] = own[i] * cs.x + number(other) * (first ? -cs.y : cs.y);
+  }
+  out[(int64_t(head) * (padded_head_dim(a.head_dim) / 8) + chunk) * kBlockTokens + place] = to_chunk(own);
 }
 
 bool valid(const AttentionArgs& a) {
@@ -61,6 +81,12 @@ cudaError_t attend_by_ones(const AttentionArgs& args, int first, int n, const La
 }
 
 }  // namespace
+
+cudaError_t make_key_bias(const AttentionArgs& args, const float* bias, void* out, cudaStream_t stream) {
+  key_bias_kernel<<<dim3(unsigned(padded_head_dim(args.head_dim) / 8), unsigned(args.n_kv_heads)), kBlockTokens, 0,
+                    stream>>>(args, bias, static_cast<uint4*>(out));
+  return cudaGetLastError();
+}
 
 cudaError_t rope_and_store(const AttentionArgs& args, const Launch& launch) {
   if (!valid(args)) return cudaErrorInvalidValue;

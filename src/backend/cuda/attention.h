@@ -26,9 +26,19 @@ constexpr int kMaxHeadDim = 256;
 
 __host__ __device__ constexpr int padded_head_dim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
-/// Bytes of one layer in one page (K and V of all KV heads).
-__host__ __device__ constexpr size_t kv_layer_bytes(int n_kv_heads, int head_dim) {
-  return size_t(n_kv_heads) * 2 * size_t(padded_head_dim(head_dim)) * kBlockTokens * 2;
+/// Bytes of K (or V) of one head in a page of q8 (attention_bytes.cuh).
+__host__ __device__ constexpr int byte_part_bytes(int padded) {
+  return kBlockTokens * (padded + (padded + 31) / 32 * 2);
+}
+
+/// Bytes of one layer in one page (K and V of all KV heads), as halves or as q8.
+__host__ __device__ constexpr size_t kv_layer_bytes(int n_kv_heads, int head_dim, bool q8 = false) {
+  const int padded = padded_head_dim(head_dim);
+  return size_t(n_kv_heads) * 2 * size_t(q8 ? byte_part_bytes(padded) : padded * kBlockTokens * 2);
+}
+/// Bytes of key_bias (AttentionArgs).
+__host__ __device__ constexpr size_t key_bias_bytes(int n_kv_heads, int head_dim) {
+  return size_t(n_kv_heads) * size_t(padded_head_dim(head_dim)) * kBlockTokens * 2;
 }
 
 /// Consecutive rows of one sequence.
@@ -61,6 +71,10 @@ struct AttentionArgs {
 
   uint8_t* pages = nullptr;  ///< this layer's part of page 0
   int64_t page_stride = 0;   ///< bytes from page to page
+  bool q8 = false;           ///< pages hold int8, not halves
+  /// With q8, of layers that add a bias to K: `k` comes without it, and this table (make_key_bias) adds it when keys are
+  /// read. Null: `k` is whole.
+  const void* key_bias = nullptr;
 
   // RoPE: angles come as a table, made once by the host in double.
   const float2* rope = nullptr;  ///< [positions][rope_dims / 2]: cos, sin (times the magnitude)
@@ -78,6 +92,9 @@ struct AttentionArgs {
 
 /// Scratch of attend() for any number of rows.
 size_t attention_scratch_bytes(int n_heads, int n_kv_heads, int head_dim, int max_position);
+
+/// Fills key_bias_bytes() at `out` from a K bias [n_kv_heads * head_dim], on the card. Uses head shape, RoPE of `args`.
+cudaError_t make_key_bias(const AttentionArgs& args, const float* bias, void* out, cudaStream_t stream);
 
 /// Norms and rotates q in place; norms, rotates and stores k; stores v. All rows before any attend.
 cudaError_t rope_and_store(const AttentionArgs& args, const Launch& launch);

@@ -50,7 +50,7 @@ __device__ __forceinline__ void split_halves(float a, float b, uint32_t* high, u
 
 /// This KV head's K (then V) of a page.
 __device__ __forceinline__ const uint8_t* page_address(const AttentionArgs& a, int page, int kv_head) {
-  return a.pages + page * a.page_stride + int64_t(kv_head) * 2 * kv_part_bytes(padded_head_dim(a.head_dim));
+  return a.pages + page * a.page_stride + int64_t(kv_head) * int64_t(kv_layer_bytes(1, a.head_dim, a.q8));
 }
 /// The same of the page that holds block `block` of a row's sequence.
 __device__ __forceinline__ const uint8_t* block_address(const AttentionArgs& a, int row, int block, int kv_head) {

@@ -2,7 +2,7 @@
 // through the blocks of 64 tokens that any of them sees; K and V of a block are read once for all its warps. Per row the
 // operations are those of attention_split.cu, one for one: both halves of q against K, the block's own maximum, the sums
 // of V and of ones, then the merges; so the bits agree, which attention_test.cu checks.
-#include "backend/cuda/attention_parts.cuh"
+#include "backend/cuda/attention_bytes.cuh"
 
 namespace ponder::backend::cuda {
 namespace {
@@ -20,15 +20,22 @@ __device__ __forceinline__ int max_over_quads(int v) {
   return v;
 }
 
-template <int kHeadDim>
+/// Shared memory: two blocks of K and V as halves, or one and two as bytes with the turns of their pages; then q.
+template <int kHeadDim, bool kQ8>
+__host__ __device__ constexpr int kv_bytes() {
+  return kQ8 ? 2 * kv_part_bytes(kHeadDim) + kStages * (2 * byte_part_bytes(kHeadDim) + turn_bytes(kHeadDim))
+             : kStages * 2 * kv_part_bytes(kHeadDim);
+}
+
+template <int kHeadDim, bool kQ8>
 __global__ void __launch_bounds__(256, 1) attend_run_kernel(const __grid_constant__ AttentionArgs a, RowRun run) {
   constexpr int kSteps = kHeadDim / 16, kColumns = kHeadDim / 8;
   extern __shared__ __align__(128) uint8_t shared[];
   launch_dependents();
   const int warps = blockDim.x >> 5, warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
   const int head = blockIdx.y, kv_head = head / (a.n_heads / a.n_kv_heads);
-  uint8_t* q_shared = shared + kStages * 2 * kv_part_bytes(kHeadDim) + warp * q_bytes(kHeadDim, 1);
-  clear_padding<kHeadDim>(a, shared, kStages);
+  uint8_t* q_shared = shared + kv_bytes<kHeadDim, kQ8>() + warp * q_bytes(kHeadDim, 1);
+  clear_padding<kHeadDim>(a, shared, kQ8 ? 1 : kStages);
   wait_for_previous_kernel();
 
   // The last tiles have the most to do: they go first.
@@ -45,10 +52,22 @@ __global__ void __launch_bounds__(256, 1) attend_run_kernel(const __grid_constan
   const int warp_last = max(max_over_quads(position[0]), max_over_quads(position[1]));
 
   const uint32_t stages = shared_address(shared);
+  uint8_t* bytes = shared + 2 * kv_part_bytes(kHeadDim);  // of q8
+  uint8_t* turns = bytes + kStages * 2 * byte_part_bytes(kHeadDim);
+  const uint8_t* table = kQ8 && a.key_bias != nullptr ? bias_table(a, kv_head) : nullptr;
   const auto copy = [&](int block, int stage) {
-    if (block < n_blocks)
-      copy_block<kHeadDim>(a, stages + stage * 2 * kv_part_bytes(kHeadDim), block_address(a, run.first, block, kv_head),
-                           a.positions[last_row] + 1 - block * kBlockTokens);
+    if (block < n_blocks) {
+      const uint8_t* from = block_address(a, run.first, block, kv_head);
+      if constexpr (kQ8) {
+        copy_block_bytes(a, shared_address(bytes + stage * 2 * byte_part_bytes(kHeadDim)), from);
+        if (table != nullptr)
+          for (int d = threadIdx.x; d < kHeadDim; d += blockDim.x)
+            put_turn(turns + stage * turn_bytes(kHeadDim), kHeadDim, d, page_turn(a, block, d));
+      } else {
+        copy_block<kHeadDim>(a, stages + stage * 2 * kv_part_bytes(kHeadDim), from,
+                             a.positions[last_row] + 1 - block * kBlockTokens);
+      }
+    }
     copy_commit();
   };
   copy(0, 0);
@@ -76,7 +95,14 @@ __global__ void __launch_bounds__(256, 1) attend_run_kernel(const __grid_constan
     copy(block + 1, (block + 1) % kStages);
     copy_wait<1>();
     __syncthreads();
-    const uint32_t k = stages + block % kStages * 2 * kv_part_bytes(kHeadDim), v = k + kv_part_bytes(kHeadDim);
+    if constexpr (kQ8) {
+      const int stage = block % kStages;
+      expand_block<kHeadDim, 1>(a, bytes + stage * 2 * byte_part_bytes(kHeadDim), shared, table,
+                                turns + stage * turn_bytes(kHeadDim), a.positions[last_row] + 1 - block * kBlockTokens);
+      __syncthreads();
+    }
+    const uint32_t k = stages + (kQ8 ? 0 : block % kStages) * 2 * kv_part_bytes(kHeadDim),
+                   v = k + kv_part_bytes(kHeadDim);
     if (block * kBlockTokens <= warp_last) {
       float score[8][4];
 #pragma unroll
@@ -186,14 +212,14 @@ __global__ void __launch_bounds__(256, 1) attend_run_kernel(const __grid_constan
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, bool kQ8>
 cudaError_t launch_run(const AttentionArgs& args, RowRun run, const Launch& launch) {
   for (int warps = 8; warps >= 1; warps /= 2) {
-    const size_t bytes = size_t(kStages) * 2 * kv_part_bytes(kHeadDim) + size_t(q_bytes(kHeadDim, warps));
+    const size_t bytes = size_t(kv_bytes<kHeadDim, kQ8>() + q_bytes(kHeadDim, warps));
     if (bytes > size_t(launch.limits->shared_per_block)) continue;
-    if (const cudaError_t e = allow_shared(attend_run_kernel<kHeadDim>, bytes); e != cudaSuccess) return e;
+    if (const cudaError_t e = allow_shared(attend_run_kernel<kHeadDim, kQ8>, bytes); e != cudaSuccess) return e;
     const int tiles = (run.n + warps * kWarpRows - 1) / (warps * kWarpRows);
-    return launch_kernel(attend_run_kernel<kHeadDim>, dim3(unsigned(tiles), unsigned(args.n_heads)),
+    return launch_kernel(attend_run_kernel<kHeadDim, kQ8>, dim3(unsigned(tiles), unsigned(args.n_heads)),
                          dim3(unsigned(warps * 32)), bytes, launch, args, run);
   }
   return cudaErrorNotSupported;
@@ -202,8 +228,10 @@ cudaError_t launch_run(const AttentionArgs& args, RowRun run, const Launch& laun
 }  // namespace
 
 cudaError_t attend_run(const AttentionArgs& args, RowRun run, const Launch& launch) {
-  if (args.head_dim <= 64) return launch_run<64>(args, run, launch);
-  if (args.head_dim <= 128) return launch_run<128>(args, run, launch);
+  if (args.head_dim <= 64)
+    return args.q8 ? launch_run<64, true>(args, run, launch) : launch_run<64, false>(args, run, launch);
+  if (args.head_dim <= 128)
+    return args.q8 ? launch_run<128, true>(args, run, launch) : launch_run<128, false>(args, run, launch);
   return cudaErrorNotSupported;
 }
 

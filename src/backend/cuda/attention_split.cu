@@ -4,7 +4,7 @@
 // q as two halves fills the matrix instruction: rows g of A are the high halves of head g, rows g + 8 the low ones, so
 // that one product gives both parts of the score. Four warps share a block of 64 tokens: for the scores a warp takes 16
 // tokens, for the sums of V a quarter of the head.
-#include "backend/cuda/attention_rope.cuh"
+#include "backend/cuda/attention_bytes.cuh"
 #include "backend/cuda/attention_slots.cuh"
 
 namespace ponder::backend::cuda {
@@ -13,6 +13,7 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 constexpr int kMostStages = 2;  ///< blocks of tokens in shared memory; cards with little of it have room for one
+constexpr int kStaticBytes = 14 << 10;  ///< shared memory that the kernel declares itself, at most
 constexpr int kProbabilityStride = 72;  ///< halves, so that rows lie in different banks
 
 constexpr int blocks_of(int max_position) { return max_position / kBlockTokens + 1; }
@@ -79,10 +80,24 @@ __device__ void merge_slots(const AttentionArgs& a, const float* slots, int n, b
     if (d + k < a.head_dim) out[d + k] = __fdiv_rn(total[k], l);
 }
 
+/// Shared memory: the stages; q8 has a block as halves before them, and two turns and the table of key_bias behind.
+template <int kHeadDim, bool kQ8>
+__host__ __device__ constexpr int stage_bytes() {
+  return 2 * (kQ8 ? byte_part_bytes(kHeadDim) : kv_part_bytes(kHeadDim));
+}
+template <int kHeadDim, bool kQ8>
+__host__ __device__ constexpr int first_stage() {
+  return kQ8 ? 2 * kv_part_bytes(kHeadDim) : 0;
+}
+template <int kHeadDim, int kStages, bool kQ8>
+__host__ __device__ constexpr int first_turn() {
+  return first_stage<kHeadDim, kQ8>() + kStages * stage_bytes<kHeadDim, kQ8>();
+}
+
 /// grid: (splits, KV heads x groups of query heads, rows)
-template <int kHeadDim, bool kFresh, int kStages>
+template <int kHeadDim, bool kFresh, int kStages, bool kQ8>
 __global__ void __launch_bounds__(kThreads)
-    attend_split_kernel(const __grid_constant__ AttentionArgs a, SplitScratch scratch) {
+    attend_split_kernel(const __grid_constant__ AttentionArgs a, SplitScratch scratch, bool keep_table) {
   constexpr int kSteps = kHeadDim / 16;            // of the scores' products
   constexpr int kColumns = kHeadDim / 8 / kWarps;  // groups of 8 numbers of the head per warp
   extern __shared__ __align__(128) uint8_t shared[];
@@ -94,7 +109,19 @@ __global__ void __launch_bounds__(kThreads)
   const int groups = head_groups(a.n_heads, a.n_kv_heads), kv_head = blockIdx.y / groups, row = blockIdx.z;
   const int per_kv = a.n_heads / a.n_kv_heads, first = blockIdx.y % groups * kHeadsTogether;
   const int first_head = kv_head * per_kv + first, n_heads = min(kHeadsTogether, per_kv - first);
-  clear_padding<kHeadDim>(a, shared, kStages);
+  clear_padding<kHeadDim>(a, shared, kQ8 ? 1 : kStages);
+  // The biases of keys, like weights, are there from the beginning.
+  [[maybe_unused]] uint8_t* turns = shared + first_turn<kHeadDim, kStages, kQ8>();
+  [[maybe_unused]] const uint8_t* table = nullptr;
+  if constexpr (kQ8) {
+    if (a.key_bias != nullptr) table = bias_table(a, kv_head);
+    if (table != nullptr && keep_table) {
+      const int bytes = int(key_bias_bytes(1, a.head_dim));
+      uint8_t* kept = turns + 2 * turn_bytes(kHeadDim);
+      for (int i = threadIdx.x * 16; i < bytes; i += kThreads * 16) copy_async16(shared_address(kept + i), table + i);
+      table = kept;
+    }
+  }
   wait_for_previous_kernel();
   // All that does not depend on the position first: with it one chain of loads less before the first product.
   constexpr int kHeadsPerWarp = kHeadsTogether / kWarps;
@@ -125,21 +152,47 @@ __global__ void __launch_bounds__(kThreads)
     if (p.block == min(n_blocks, (p.unit + 1) * unit_blocks)) p.unit += gridDim.x, p.block = p.unit * unit_blocks;
     return p;
   };
-  const uint32_t stages = shared_address(shared);
+  const uint32_t stages = shared_address(shared) + first_stage<kHeadDim, kQ8>();
   const auto copy = [&](Place p, int stage) {
-    if (p.unit < n_units)
-      copy_block<kHeadDim>(
-          a, stages + stage * 2 * kv_part_bytes(kHeadDim),
-          page_address(a, p.block == int(blockIdx.x) ? likely_page : a.page_table[row * a.page_table_stride + p.block],
-                       kv_head),
-          position + 1 - p.block * kBlockTokens);
+    if (p.unit < n_units) {
+      const uint32_t to = stages + stage * stage_bytes<kHeadDim, kQ8>();
+      const uint8_t* from = page_address(
+          a, p.block == int(blockIdx.x) ? likely_page : a.page_table[row * a.page_table_stride + p.block], kv_head);
+      if constexpr (kQ8) {
+        copy_block_bytes(a, to, from);
+      } else {
+        copy_block<kHeadDim>(a, to, from, position + 1 - p.block * kBlockTokens);
+      }
+    }
     copy_commit();
   };
   Place now = {int(blockIdx.x), int(blockIdx.x) * unit_blocks};
   copy(now, 0);
+  // The next block's turn is fetched when its copy is begun and put in place when this block is done.
+  constexpr int kTurns = (kHeadDim + kThreads - 1) / kThreads;
+  [[maybe_unused]] float2 turn[kTurns];
+  [[maybe_unused]] const auto fetch_turn = [&](Place p) {
+    if (table == nullptr || p.unit >= n_units) return;
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i)
+      if (threadIdx.x + i * kThreads < kHeadDim) turn[i] = page_turn(a, p.block, threadIdx.x + i * kThreads);
+  };
+  [[maybe_unused]] const auto place_turn = [&](int slot) {
+    if (table == nullptr) return;
+#pragma unroll
+    for (int i = 0; i < kTurns; ++i)
+      if (threadIdx.x + i * kThreads < kHeadDim)
+        put_turn(turns + slot * turn_bytes(kHeadDim), kHeadDim, threadIdx.x + i * kThreads, turn[i]);
+  };
+  if constexpr (kQ8) {
+    fetch_turn(now);
+    place_turn(0);
+  }
 
   const float* from = a.q + row * a.q_stride + int64_t(first_head + g) * a.head_dim;
-  uint4 fresh = {};  // in warps 0 and 1: the lane's chunk of the row's own K and V
+  // In warps 0 and 1: the lane's chunk of the row's own K and V.
+  [[maybe_unused]] uint4 fresh = {};
+  [[maybe_unused]] ByteChunk fresh_bytes = {};
   if constexpr (kFresh) {
     __shared__ float staging[kWarps][kMaxHeadDim];
     __shared__ float rotated[kHeadsTogether][kHeadDim];
@@ -156,9 +209,17 @@ __global__ void __launch_bounds__(kThreads)
     if (warp < 2) {
       const bool is_k = warp == 0;
       prepare_head(a, position, is_k ? a.k_norm : nullptr, is_k, staging[warp], lane, own);
-      fresh = to_chunk(own);
-      if (blockIdx.x == 0 && first == 0 && lane * 8 < padded_head_dim(a.head_dim))
-        *chunk_address(a, row, position, kv_head, is_k, lane) = fresh;
+      const bool stores = blockIdx.x == 0 && first == 0;
+      if constexpr (kQ8) {
+        fresh_bytes = to_bytes(own);
+        if (stores)
+          put_bytes(bytes_address(a, row, position, kv_head, is_k), padded_head_dim(a.head_dim),
+                    position % kBlockTokens, lane, fresh_bytes);
+      } else {
+        fresh = to_chunk(own);
+        if (stores && lane * 8 < padded_head_dim(a.head_dim))
+          *chunk_address(a, row, position, kv_head, is_k, lane) = fresh;
+      }
     }
     __syncthreads();
     from = rotated[g];
@@ -179,13 +240,27 @@ __global__ void __launch_bounds__(kThreads)
   float o[kColumns][2], m = 0, l = 0;
   const float scale = __fmul_rn(a.scale, kLog2E);
   float* slots = scratch.slots + (int64_t(row) * gridDim.y + blockIdx.y) * scratch.max_slots * slot_floats(kHeadDim);
+  [[maybe_unused]] int slot = 0;
   for (int stage = 0; now.unit < n_units; stage = (stage + 1) % kStages) {
     const Place next = next_place(now);
     if constexpr (kStages > 1) copy(next, stage ^ 1);
+    if constexpr (kQ8) fetch_turn(next);
     copy_wait<kStages - 1>();
     __syncthreads();
-    const uint32_t k = stages + stage * 2 * kv_part_bytes(kHeadDim), v = k + kv_part_bytes(kHeadDim);
-    if (kFresh && now.block == n_blocks - 1) {  // the row's own token is not in the copy yet
+    const uint32_t k = kQ8 ? shared_address(shared) : stages + stage * stage_bytes<kHeadDim, false>(),
+                   v = k + kv_part_bytes(kHeadDim);
+    if constexpr (kQ8) {
+      uint8_t* block = shared + first_stage<kHeadDim, true>() + stage * stage_bytes<kHeadDim, true>();
+      if (kFresh && now.block == n_blocks - 1) {
+        const int padded = padded_head_dim(a.head_dim);
+        if (warp < 2)
+          put_bytes(block + warp * byte_part_bytes(padded), padded, position % kBlockTokens, lane, fresh_bytes);
+        __syncthreads();
+      }
+      expand_block<kHeadDim, 4>(a, block, shared, table, turns + slot * turn_bytes(kHeadDim),
+                                position + 1 - now.block * kBlockTokens);
+      __syncthreads();
+    } else if (kFresh && now.block == n_blocks - 1) {  // the row's own token is not in the copy yet
       if (warp < 2 && lane * 8 < padded_head_dim(a.head_dim))
         *reinterpret_cast<uint4*>(shared + (stage * 2 + warp) * kv_part_bytes(kHeadDim) +
                                   (lane * kBlockTokens + position % kBlockTokens) * 16) = fresh;
@@ -257,6 +332,7 @@ __global__ void __launch_bounds__(kThreads)
         __stcg(reinterpret_cast<float2*>(slot + kHeadsTogether * kHeadDim) + g, make_float2(m, l));
     }
     now = next;
+    if constexpr (kQ8) place_turn(slot ^= 1);
     __syncthreads();  // before this stage is overwritten
     if constexpr (kStages == 1) copy(next, 0);
   }
@@ -274,7 +350,7 @@ __global__ void __launch_bounds__(kThreads)
   merge_slots<kHeadDim>(a, slots, n_units, by_blocks, row, first_head, n_heads);
 }
 
-template <int kHeadDim, bool kFresh, int kStages>
+template <int kHeadDim, bool kFresh, int kStages, bool kQ8>
 cudaError_t launch_stages(const AttentionArgs& args, const Launch& launch) {
   const int groups = args.n_kv_heads * head_groups(args.n_heads, args.n_kv_heads);
   SplitScratch scratch;
@@ -285,21 +361,34 @@ cudaError_t launch_stages(const AttentionArgs& args, const Launch& launch) {
   // Two thread blocks a processor: one alone leaves it idle between a block's products and its softmax.
   const int wanted = max(1, 2 * launch.limits->n_sms / (groups * args.n_rows));
   const int splits = min(min(wanted, kMostSplits), blocks_of(args.max_position));
-  const size_t shared = size_t(kStages) * 2 * kv_part_bytes(kHeadDim);
-  const auto kernel = attend_split_kernel<kHeadDim, kFresh, kStages>;
+  size_t shared = size_t(first_turn<kHeadDim, kStages, kQ8>());
+  bool keep_table = false;
+  if (kQ8 && args.key_bias != nullptr) {
+    shared += 2 * turn_bytes(kHeadDim);
+    const size_t table = key_bias_bytes(1, kHeadDim);
+    keep_table = shared + table + kStaticBytes <= size_t(launch.limits->shared_per_block);
+    if (keep_table) shared += table;
+  }
+  const auto kernel = attend_split_kernel<kHeadDim, kFresh, kStages, kQ8>;
   if (const cudaError_t e = allow_shared(kernel, shared); e != cudaSuccess) return e;
   scratch.merge_apart = args.max_position >= kLongPosition;
   const dim3 grid(unsigned(splits), unsigned(groups), unsigned(args.n_rows));
-  const cudaError_t e = launch_kernel(kernel, grid, dim3(kThreads), shared, launch, args, scratch);
+  const cudaError_t e = launch_kernel(kernel, grid, dim3(kThreads), shared, launch, args, scratch, keep_table);
   return e != cudaSuccess || !scratch.merge_apart ? e : merge_slots_apart(args, scratch, kHeadDim, splits, launch);
+}
+
+template <int kHeadDim, bool kFresh, bool kQ8>
+cudaError_t launch_format(const AttentionArgs& args, const Launch& launch) {
+  constexpr int kBytes = first_turn<kHeadDim, kMostStages, kQ8>() + (kQ8 ? 2 * turn_bytes(kHeadDim) : 0);
+  if (kBytes + kStaticBytes <= launch.limits->shared_per_block)
+    return launch_stages<kHeadDim, kFresh, kMostStages, kQ8>(args, launch);
+  return launch_stages<kHeadDim, kFresh, 1, kQ8>(args, launch);
 }
 
 template <int kHeadDim, bool kFresh>
 cudaError_t launch_split(const AttentionArgs& args, const Launch& launch) {
-  constexpr int kStatic = 14 << 10;  // shared memory that the kernel has besides, at most
-  if (kMostStages * 2 * kv_part_bytes(kHeadDim) + kStatic <= launch.limits->shared_per_block)
-    return launch_stages<kHeadDim, kFresh, kMostStages>(args, launch);
-  return launch_stages<kHeadDim, kFresh, 1>(args, launch);
+  return args.q8 ? launch_format<kHeadDim, kFresh, true>(args, launch)
+                 : launch_format<kHeadDim, kFresh, false>(args, launch);
 }
 
 /// Room per token that the kernels know.

@@ -37,6 +37,10 @@ uint64_t vector_bytes(const model::LayerWeights& w) {
   return sum;
 }
 
+bool bias_apart(const PlanOptions& options, const model::LayerWeights& w) {
+  return options.kv_format == KvFormat::q8 && w.k_bias && !w.k_norm;
+}
+
 uint64_t scratch_bytes(const model::ModelSpec& spec, const PlanOptions& options, const CardPart& part,
                        int max_position) {
   return StepBuffers::cut(spec, options, part.has_head, max_position, nullptr, nullptr);
@@ -54,7 +58,7 @@ struct Filler {
 
   uint64_t page_bytes(int layer) const {
     const model::LayerSpec& s = model.spec.layers[size_t(layer)];
-    return kv_layer_bytes(s.n_kv_heads, s.head_dim);
+    return kv_layer_bytes(s.n_kv_heads, s.head_dim, options.kv_format == KvFormat::q8);
   }
   // What the layers [first, last) take on a card, with or without head and embedding.
   CardPart part(int card, int first, int last, bool embeds, bool has_head) const {
@@ -63,6 +67,8 @@ struct Filler {
       p.weights += weights[size_t(i)];
       p.vectors += vectors[size_t(i)];
       p.page_bytes += page_bytes(i);
+      const model::LayerSpec& s = model.spec.layers[size_t(i)];
+      if (bias_apart(options, model.layers[size_t(i)])) p.key_bias += key_bias_bytes(s.n_kv_heads, s.head_dim);
     }
     if (has_head) p.weights += head, p.vectors += output_norm;
     if (embeds && !(model.spec.tied_head && has_head)) p.weights += embedding;
@@ -70,7 +76,7 @@ struct Filler {
     return p;
   }
   uint64_t total(const CardPart& p) const {
-    return p.weights + p.vectors + p.scratch + uint64_t(n_pages) * p.page_bytes;
+    return p.weights + p.vectors + p.key_bias + p.scratch + uint64_t(n_pages) * p.page_bytes;
   }
 };
 
@@ -102,9 +108,9 @@ Error no_fit(const Filler& f, const std::vector<CardRoom>& cards, int first) {
   for (const CardRoom& c : cards) budget += c.budget;
   return Error{ErrorCode::out_of_memory,
                std::to_string(f.model.spec.n_layers - first) + " layers on the card need " + gib(f.total(p)) +
-                   " (weights " + gib(p.weights + p.vectors) + ", KV cache for " + std::to_string(f.options.kv_tokens) +
-                   " tokens " + gib(uint64_t(f.n_pages) * p.page_bytes) + ", working memory " + gib(p.scratch) +
-                   "), but " + gib(budget) +
+                   " (weights " + gib(p.weights + p.vectors + p.key_bias) + ", KV cache for " +
+                   std::to_string(f.options.kv_tokens) + " tokens " + gib(uint64_t(f.n_pages) * p.page_bytes) +
+                   ", working memory " + gib(p.scratch) + "), but " + gib(budget) +
                    " may be taken; ask for a shorter context, fewer layers (--gpu-layers) or more memory "
                    "(--gpu-memory)"};
 }
@@ -120,6 +126,14 @@ Result<Placement> place(const model::Model& model, const PlanOptions& options, c
       return Error{ErrorCode::unsupported, "layer " + std::to_string(i) + " has heads of " +
                                                std::to_string(s.head_dim) + " numbers; the CUDA backend takes up to " +
                                                std::to_string(kMaxHeadDim) + "; use --backend cpu"};
+    constexpr int kBigHead = 128,
+                  kBigShared = 116 << 10;  // what a block of q8 with heads of 256 takes of shared memory
+    if (options.kv_format == KvFormat::q8 && s.head_dim > kBigHead)
+      for (const CardRoom& c : cards)
+        if (c.limits.shared_per_block < kBigShared)
+          return Error{ErrorCode::unsupported, "heads of " + std::to_string(s.head_dim) +
+                                                   " numbers with --kv q8 need more shared memory than " + c.card.name +
+                                                   " has; use --kv f16"};
     PONDER_TRY(const uint64_t bytes, layer_weight_bytes(model.layers[size_t(i)]));
     f.weights.push_back(bytes);
     f.vectors.push_back(vector_bytes(model.layers[size_t(i)]));
@@ -150,7 +164,7 @@ Result<Placement> place(const model::Model& model, const PlanOptions& options, c
   if (p.cards.empty()) return no_fit(f, cards, spec.n_layers - 1);
   p.host_layers = first;
   for (const CardPart& c : p.cards) {
-    p.report.weights += c.weights + c.vectors;
+    p.report.weights += c.weights + c.vectors + c.key_bias;
     p.report.scratch += c.scratch;
     p.report.kv_per_token += c.page_bytes / kv::kPageTokens;
     p.report.kv_capacity += c.page_bytes * uint64_t(p.n_pages);

@@ -31,6 +31,7 @@ struct CardPart {
   bool embeds = false;    ///< has the token embedding (no layers on the processor, first card)
   bool has_head = false;  ///< the last card
   uint64_t weights = 0, vectors = 0, scratch = 0;
+  uint64_t key_bias = 0;    ///< tables of layers whose keys are kept without their bias
   uint64_t page_bytes = 0;  ///< KV of its layers in one page
 };
 
@@ -46,6 +47,8 @@ struct Placement {
 Result<uint64_t> layer_weight_bytes(const model::LayerWeights& w);
 uint64_t vector_bytes(const model::LayerWeights& w);
 Result<uint64_t> matrix_bytes(const model::Tensor& tensor);
+/// With KV q8, keys are kept without their bias where there is one (attention_bytes.cuh).
+bool bias_apart(const PlanOptions& options, const model::LayerWeights& w);
 /// Working memory of a step on one card.
 uint64_t scratch_bytes(const model::ModelSpec& spec, const PlanOptions& options, const CardPart& part,
                        int max_position);

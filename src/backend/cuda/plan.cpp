@@ -23,9 +23,8 @@ Result<std::unique_ptr<CudaPlan>> CudaPlan::make(std::shared_ptr<const model::Mo
   if (options.precision == Precision::exact)
     return Error{ErrorCode::unsupported,
                  "the card computes with integer activations only; use --backend cpu for --precision exact"};
-  if (options.kv_format != KvFormat::f16)
-    return Error{ErrorCode::unsupported, "the card keeps K and V as f16 only; use --backend cpu for --kv " +
-                                             std::string(to_string(options.kv_format))};
+  if (options.kv_format == KvFormat::f32)
+    return Error{ErrorCode::unsupported, "the card keeps K and V as f16 or q8; use --backend cpu for --kv f32"};
   PONDER_TRY(Placement placement, place(*model, options, cards));
   std::unique_ptr<FrontLayers> front;
   if (placement.host_layers > 0) {
@@ -60,7 +59,7 @@ void CudaPlan::describe() {
   info_.device = first.card.name;
   for (size_t i = 1; i < placement_.cards.size(); ++i)
     info_.device += " + " + cards_[size_t(placement_.cards[i].card)].card.name;
-  info_.isa = "sm_" + std::to_string(first.limits.compute);
+  info_.isa = "sm_" + std::to_string(first.limits.compute);  // of the code: PTX for an older card keeps its name
   info_.numerics_id = "cuda.i12x256";
   info_.precision = options_.precision;
   info_.kv_format = options_.kv_format;

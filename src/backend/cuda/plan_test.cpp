@@ -100,6 +100,36 @@ TEST(CudaPlan, AgreesWithTheReferenceThatRoundsAlike) {
   }
 }
 
+TEST(CudaPlan, KeysAndValuesAsBytes) {
+  PONDER_NEEDS_A_CARD();
+  for (const cpu::Named& m : cpu::models()) {
+    PlanOptions o = options();
+    auto judge = reference::make_backend()->compile(m.model, o);
+    ASSERT_TRUE(judge.ok() && (*judge)->load({}, nullptr).ok());
+    o.kv_format = KvFormat::q8;
+    auto card = make_plan(m.model, o);
+    ASSERT_NE(card, nullptr) << m.name;
+    EXPECT_EQ(card->info().kv_format, KvFormat::q8);
+    std::vector<TokenId> ids;
+    for (int i = 0; i < kPrompt; ++i) ids.push_back(token_at(0, i, m.model->spec.vocab_size));
+    std::vector<std::vector<float>> expected;
+    ASSERT_TRUE(testing::run_window(**judge, ids, {}, 300, [&](int, std::span<const float> l) {
+                  expected.emplace_back(l.begin(), l.end());
+                }).ok());
+    testing::RelativeL2 distance;
+    ASSERT_TRUE(testing::run_window(*card, ids, {}, 300, [&](int p, std::span<const float> l) {
+                  distance.add(l, expected[size_t(p)]);
+                }).ok());
+    std::printf("  %-24s q8, relative L2 against the reference %.2e\n", m.name, distance.value());
+    EXPECT_LT(distance.value(), 1.5e-2) << m.name;
+    // Pages are about half as large.
+    PlanOptions halves = options();
+    auto other = (*make_backend())->compile(m.model, halves);
+    ASSERT_TRUE(other.ok());
+    EXPECT_LT(card->memory_report().kv_per_token * 100, (*other)->memory_report().kv_per_token * 56);
+  }
+}
+
 struct Story {
   int neighbours = 1, chunk = 64;
   bool cached = false, all_want = false;
@@ -156,10 +186,11 @@ Logits tell(Plan& plan, const Story& c) {
   return logits;
 }
 
-TEST(CudaPlan, TheSameBitsInEveryBatchChunkAndCache) {
-  PONDER_NEEDS_A_CARD();
+void expect_the_same_bits(KvFormat format) {
+  PlanOptions o = options();
+  o.kv_format = format;
   for (const cpu::Named& m : cpu::models()) {
-    auto plan = make_plan(m.model);
+    auto plan = make_plan(m.model, o);
     ASSERT_NE(plan, nullptr) << m.name;
     Logits want;
     for (int neighbours : {1, 2, 3, 8, 16})
@@ -188,9 +219,20 @@ TEST(CudaPlan, TheSameBitsInEveryBatchChunkAndCache) {
   }
 }
 
-TEST(CudaPlan, ForksAndRewindsContinueWithTheSameBits) {
+TEST(CudaPlan, TheSameBitsInEveryBatchChunkAndCache) {
   PONDER_NEEDS_A_CARD();
-  auto plan = make_plan(cpu::models()[0].model);
+  expect_the_same_bits(KvFormat::f16);
+}
+
+TEST(CudaPlan, TheSameBitsWithBytes) {
+  PONDER_NEEDS_A_CARD();
+  expect_the_same_bits(KvFormat::q8);
+}
+
+void expect_forks_to_continue(KvFormat format) {
+  PlanOptions o = options();
+  o.kv_format = format;
+  auto plan = make_plan(cpu::models()[0].model, o);
   auto s = plan->new_state();
   const auto feed = [&](SequenceState& state, int n) {
     Batch b;
@@ -206,6 +248,12 @@ TEST(CudaPlan, ForksAndRewindsContinueWithTheSameBits) {
   s->trim(70);
   EXPECT_EQ(feed(*s, 70), want);
   EXPECT_NE(feed(*s, 1), want);
+}
+
+TEST(CudaPlan, ForksAndRewindsContinueWithTheSameBits) {
+  PONDER_NEEDS_A_CARD();
+  expect_forks_to_continue(KvFormat::f16);
+  expect_forks_to_continue(KvFormat::q8);
 }
 
 TEST(CudaPlan, DrawsWhatWasAskedForPerRow) {
@@ -298,6 +346,9 @@ TEST(CudaPlan, RefusesWhatDoesNotFitWithNumbers) {
   o.kv_tokens = 0;
   EXPECT_FALSE((*backend)->compile(cpu::models()[0].model, o).ok());
   o.kv_tokens = 64;
+  o.kv_format = KvFormat::f32;
+  EXPECT_FALSE((*backend)->compile(cpu::models()[0].model, o).ok());
+  o.kv_format = KvFormat::f16;
   o.precision = Precision::exact;
   plan = (*backend)->compile(cpu::models()[0].model, o);
   ASSERT_FALSE(plan.ok());

@@ -64,7 +64,23 @@ Result<void> CardStep::load(const std::function<void(uint64_t)>& progress, const
   PONDER_CHECK_OK(check(make_rope_table(frequencies.as<double>(), int(f.size()), model_.spec.rope.magnitude,
                                         placement_.max_position, reinterpret_cast<float2*>(buffers_.rope), stream_),
                         "making the RoPE table"));
+  PONDER_CHECK_OK(make_key_biases());
   return check(cudaStreamSynchronize(stream_), "loading");
+}
+
+Result<void> CardStep::make_key_biases() {
+  key_biases_.assign(weights_.layers.size(), nullptr);
+  if (part_.key_bias == 0) return {};
+  PONDER_TRY(key_bias_, DeviceBuffer::allocate(part_.key_bias, "biases of keys"));
+  uint8_t* to = key_bias_.data();
+  for (size_t i = 0; i < key_biases_.size(); ++i) {
+    if (!bias_apart(options_, model_.layers[size_t(part_.first_layer) + i])) continue;
+    const AttentionArgs a = attention_args(i);
+    PONDER_CHECK_OK(check(make_key_bias(a, weights_.layers[i].k_bias, to, stream_), "turning biases of keys"));
+    key_biases_[i] = to;
+    to += key_bias_bytes(a.n_kv_heads, a.head_dim);
+  }
+  return {};
 }
 
 Result<void> CardStep::prepare_page(kv::PageId page) {
@@ -202,6 +218,24 @@ Result<bool> CardStep::enqueue(const Shape& shape, const StopFlag* stop) {
   return true;
 }
 
+AttentionArgs CardStep::attention_args(size_t i) const {
+  const model::ModelSpec& spec = model_.spec;
+  const model::LayerSpec& s = spec.layers[size_t(part_.first_layer) + i];
+  AttentionArgs a;
+  a.n_heads = s.n_heads, a.n_kv_heads = s.n_kv_heads, a.head_dim = s.head_dim;
+  a.scale = spec.attention_scale;
+  a.q8 = options_.kv_format == KvFormat::q8;
+  a.key_bias = key_biases_[i];
+  a.pages = pages_.data() + i * kv_layer_bytes(s.n_kv_heads, s.head_dim, a.q8);
+  a.page_stride = int64_t(part_.page_bytes);
+  a.rope = reinterpret_cast<const float2*>(buffers_.rope);
+  a.rope_dims = spec.rope.dims;
+  a.rope_pairs = spec.rope.layout == model::RopeLayout::pairs;
+  a.q_norm = weights_.layers[i].q_norm, a.k_norm = weights_.layers[i].k_norm;
+  a.norm_epsilon = spec.rms_epsilon;
+  return a;
+}
+
 cudaError_t CardStep::layer(size_t i, const Shape& shape) {
   const Launch launch{stream_, &room_.limits, room_.limits.compute >= 90};
   const model::ModelSpec& spec = model_.spec;
@@ -219,16 +253,14 @@ cudaError_t CardStep::layer(size_t i, const Shape& shape) {
   in.epsilon = spec.rms_epsilon;
   in.n_matrices = 3;
   in.w[0] = w.q, in.w[1] = w.k, in.w[2] = w.v;
-  in.bias[0] = w.q_bias, in.bias[1] = w.k_bias, in.bias[2] = w.v_bias;
+  in.bias[0] = w.q_bias, in.bias[1] = key_biases_[i] != nullptr ? nullptr : w.k_bias, in.bias[2] = w.v_bias;
   in.y[0] = b.qkv, in.y[1] = b.qkv + q, in.y[2] = b.qkv + q + kv;
   in.y_stride[0] = in.y_stride[1] = in.y_stride[2] = qkv;
   in.n_rows = shape.rows;
   in.scratch = b.linear;
   if ((code = linear(in, launch)) != cudaSuccess) return code;
 
-  AttentionArgs a;
-  a.n_heads = s.n_heads, a.n_kv_heads = s.n_kv_heads, a.head_dim = s.head_dim;
-  a.scale = spec.attention_scale;
+  AttentionArgs a = attention_args(i);
   a.n_rows = shape.rows;
   a.positions = b.meta + shape.rows;
   a.page_table = b.page_table;
@@ -240,13 +272,6 @@ cudaError_t CardStep::layer(size_t i, const Shape& shape) {
   }
   a.q = b.qkv, a.k = b.qkv + q, a.v = b.qkv + q + kv;
   a.q_stride = a.k_stride = a.v_stride = qkv;
-  a.pages = pages_.data() + i * kv_layer_bytes(s.n_kv_heads, s.head_dim);
-  a.page_stride = int64_t(part_.page_bytes);
-  a.rope = reinterpret_cast<const float2*>(b.rope);
-  a.rope_dims = spec.rope.dims;
-  a.rope_pairs = spec.rope.layout == model::RopeLayout::pairs;
-  a.q_norm = w.q_norm, a.k_norm = w.k_norm;
-  a.norm_epsilon = spec.rms_epsilon;
   a.out = b.attention;
   a.out_stride = q;
   a.scratch = b.attention_scratch;

@@ -65,6 +65,9 @@ class CardStep {
   Result<void> capture(const Shape& shape);
   /// Enqueues the whole step; false when stopped.
   Result<bool> enqueue(const Shape& shape, const StopFlag* stop);
+  /// What attention needs to know of layer `i` of the part in every step: heads, RoPE, pages.
+  AttentionArgs attention_args(size_t i) const;
+  Result<void> make_key_biases();
   cudaError_t layer(size_t i, const Shape& shape);
   cudaError_t head(const Shape& shape);
 
@@ -78,8 +81,10 @@ class CardStep {
   CardWeights weights_;
   GrowingBuffer pages_;
   DeviceBuffer scratch_, draw_memory_;
-  PinnedBuffer staging_;       // meta, then page tables, then draw requests on their way
-  PinnedBuffer draw_staging_;  // grows with requests
+  DeviceBuffer key_bias_;                // of the layers that keep keys without their bias, one after the other
+  std::vector<const void*> key_biases_;  // per layer of the part; null: none
+  PinnedBuffer staging_;                 // meta, then page tables, then draw requests on their way
+  PinnedBuffer draw_staging_;            // grows with requests
   PinnedBuffer tokens_;
   StepBuffers buffers_;
   std::vector<RowRun> runs_;           // rows of the batch by sequence
