@@ -33,14 +33,17 @@ Result<std::unique_ptr<backend::Backend>> make_cuda() {
 
 class AutoBackend final : public backend::Backend {
  public:
+  explicit AutoBackend(MakeCard make_card) : make_card_(std::move(make_card)) {}
   const char* name() const override { return "auto"; }
 
   Result<std::unique_ptr<backend::Plan>> compile(std::shared_ptr<const model::Model> model,
                                                  const backend::PlanOptions& options) override {
-    const bool small = model->weight_bytes < kSmallModel;
-    if (!small && options.gpu_layers != 0 && card()) {
+    const bool demanded = options.gpu_layers > 0;  // such layers are not silently left out
+    const bool wanted = demanded || (options.gpu_layers != 0 && model->weight_bytes >= kSmallModel);
+    if (wanted && !card() && demanded) return why_no_card_;
+    if (wanted && card()) {
       auto plan = card_->compile(model, options);
-      if (plan.ok() || options.gpu_layers > 0) return plan;  // layers that were demanded are not silently left out
+      if (plan.ok() || demanded) return plan;
       log(LogLevel::warning, "the processor computes, not the card: " + plan.error().message);
     }
     return backend::cpu::make_backend()->compile(std::move(model), options);
@@ -51,10 +54,11 @@ class AutoBackend final : public backend::Backend {
   bool card() {
     if (looked_) return card_ != nullptr;
     looked_ = true;
-    auto found = make_cuda();
+    auto found = make_card_();
     if (found.ok()) {
       card_ = std::move(*found);
     } else {
+      why_no_card_ = found.error();
       // A machine without a card is nothing to talk about; a card that cannot be used is.
       const bool quiet = found.error().code == ErrorCode::not_found || !PONDER_HAVE_CUDA;
       log(quiet ? LogLevel::debug : LogLevel::warning, "the processor computes, not a card: " + found.error().message);
@@ -62,14 +66,22 @@ class AutoBackend final : public backend::Backend {
     return card_ != nullptr;
   }
 
+  const MakeCard make_card_;
   bool looked_ = false;
   std::unique_ptr<backend::Backend> card_;
+  Error why_no_card_;
 };
 
 }  // namespace
 
+bool cards_are_built_in() { return PONDER_HAVE_CUDA != 0; }
+
+std::unique_ptr<backend::Backend> make_auto_backend(MakeCard make_card) {
+  return std::make_unique<AutoBackend>(std::move(make_card));
+}
+
 Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name) {
-  if (name == "auto") return std::unique_ptr<backend::Backend>(std::make_unique<AutoBackend>());
+  if (name == "auto") return make_auto_backend(make_cuda);
   if (name == "cuda") return make_cuda();
   if (name == "cpu") return backend::cpu::make_backend();
   if (name == "reference") return backend::reference::make_backend();

@@ -13,6 +13,13 @@ namespace ponder::runtime {
 /// "reference". A card that was demanded and cannot be used is an Error that says why.
 Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name);
 
+/// Whether this ponder was built with CUDA.
+bool cards_are_built_in();
+
+/// How "auto" finds its card; tests play it.
+using MakeCard = std::function<Result<std::unique_ptr<backend::Backend>>()>;
+std::unique_ptr<backend::Backend> make_auto_backend(MakeCard make_card);
+
 /// Bytes per second that the plan's device reads when it does nothing else, measured now; 0 where that failed.
 double read_bandwidth_of(const backend::PlanInfo& info);
 
