@@ -7,7 +7,7 @@
 Each request is asked twice, one after the other on the same server: with `draft` off and on (which first: in turns), so that both see
 the same machine. With drafts it is asked once only, because its own answer would draft the second. Decode times alone are
 compared (`eval_duration`); the texts must be the same. "noise": N requests of random words answered at temperature 3,
-where nothing can be foreseen. Beside each family the worst single request stands. --tasks asks N tasks of the built-in
+where nothing can be foreseen. Beside each family the median and the ends of single requests stand: they are short, and the machine has its moods. --tasks asks N tasks of the built-in
 model too. Writes NAME.json and NAME.md; --floors exits 1 below what the house promises.
 """
 import argparse, collections, json, os, random, statistics, sys, urllib.request
@@ -83,7 +83,7 @@ def main():
     for f in found:
         families[f["family"]].append(f)
     title = f"{os.path.basename(args.model)}, {args.threads} threads, {args.precision}, temperature {args.temperature:g}, {args.tokens} tokens at most"
-    text = f"### {title}\n\n| family | requests | tokens/s without | with drafts | times | worst - best request | drafted | right |\n|---|---|---|---|---|---|---|---|\n"
+    text = f"### {title}\n\n| family | requests | tokens/s without | with drafts | times | single requests: median (worst - best) | drafted | right |\n|---|---|---|---|---|---|---|---|\n"
     summary, good = {}, all(f["same"] for f in found)
     for family, fs in families.items():
         tokens, off, on = (sum(f[k] for f in fs) for k in ("tokens", "off", "on"))
@@ -91,7 +91,7 @@ def main():
         drafted, accepted = sum(f["drafted"] for f in fs), sum(f["accepted"] for f in fs)
         summary[family] = off / on
         good = good and off / on >= FLOORS.get(family, WORST)
-        text += (f"| {family} | {len(fs)} | {tokens / off:.1f} | {tokens / on:.1f} | **{off / on:.2f}** | {min(each):.2f} - {max(each):.2f} | "
+        text += (f"| {family} | {len(fs)} | {tokens / off:.1f} | {tokens / on:.1f} | **{off / on:.2f}** | {statistics.median(each):.2f} ({min(each):.2f} - {max(each):.2f}) | "
                  f"{drafted} | {accepted} ({100 * accepted / max(1, drafted):.0f} %) |\n")
     text += f"\nTexts that differ: {sum(not f['same'] for f in found)} of {len(found)}.\n"
     print(text)
