@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """How fast receipts are replayed, and how soon a second turn begins after a long thought. For a quiet machine.
 
-    bench/receipts.py [--ponder build/ponder] [--tokens 256] [--load 8] [--thought 2048] [--threads N] [--precision P]
+    bench/receipts.py [--ponder build/ponder] [--tokens 256] [--load 8] [--thought 2048] [--answer 600] [--threads N] [--precision P]
                       [--out bench/results/receipts] [--floors] MODEL.gguf
 
 Replay: LOAD requests at once, each with a receipt, then one alone; then every receipt replayed alone. Beside the replay's
 tokens a second stand those of its own generation (under load) and of the lone chain.
-Second turn: a thought of THOUGHT tokens (closed by a hard budget) and an answer; then, after the server came to rest, a
-second question. Its time to the first token stands beside that of the same request asked again (a fully cached prefix)
-and of a server that was just started (nothing cached). Writes NAME.json and NAME.md; --floors exits 1 below the house's.
+Second turn: a thought of THOUGHT tokens (closed by a hard budget) and an answer of ANSWER tokens; then, after the server came to rest, a second question. Its time to the first token stands beside those of other questions of the same length after the same
+conversation (which the second request put into the cache: a fully cached prefix), of the same request asked again, and of
+a server that was just started (nothing cached). Writes NAME.json and NAME.md; --floors exits 1 below the house's.
 """
 import argparse, concurrent.futures, json, os, statistics, subprocess, sys, tempfile, time, urllib.request
 
@@ -16,6 +16,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from program import Program
 
 NAME = "bench-receipts"
+WORDS = (" the light of our star comes with many colours and air sends blue more than red so you see it from every side while red goes on"
+         " far away until evening when its way through air is long and only red is left for us to see")
 
 
 def post(url, body):
@@ -56,24 +58,31 @@ def replay_speed(program, env, args):
 
 def second_turn(program, env, args):
     user = {"role": "user", "content": "Why is the sky blue? Explain it to a child."}
-    options = {"seed": 1, "temperature": 0.8, "num_predict": args.thought + 200, "num_ctx": 4 * args.thought + 2048}
+    length = args.thought + args.answer + 100
+    options = {"seed": 1, "temperature": 0.8, "num_predict": length, "num_ctx": length + 4096}
     follow = {"messages": None, "options": {**options, "num_predict": 8}}
+    ask = lambda url, history, colour: post(url, {**follow, "messages": history + [{"role": "user", "content": f"And why is it {colour} in the evening?"}]})
     with program.serve(*args.compute, env=env) as url:
-        first = post(url, {"messages": [user], "think": {"tokens": args.thought, "close": "hard"}, "options": options})
-        history = [user, {"role": "assistant", "content": first["message"]["content"], "thinking": first["message"].get("thinking", "")},
-                   {"role": "user", "content": "And why is it red in the evening?"}]
+        # Words only: the reply ends where it is told to, and its text has as many tokens whatever weights the file has.
+        ids = json.loads(program.run("tokenize", NAME, WORDS, env=env).stdout)
+        first = post(url, {"messages": [user], "think": {"tokens": args.thought, "close": "hard", "loop": "off", "answer": args.answer},
+                           "options": {**options, "logit_bias": {str(i): 100 for i in ids}}})
+        assert first["thinking_tokens"] > 0.9 * args.thought and first["answer_tokens"] > args.answer // 2, first
+        history = [user, {"role": "assistant", "content": first["message"]["content"], "thinking": first["message"].get("thinking", "")}]
         time.sleep(args.rest)
-        follow["messages"] = history
-        warm = post(url, follow)
-        cached = [post(url, follow) for _ in range(5)]
+        warm = ask(url, history, "red")
+        others = [ask(url, history, colour) for colour in ("blue", "green", "white", "black", "brown")]
+        again = [ask(url, history, "red") for _ in range(5)]
     with program.serve(*args.compute, env=env) as url:
         post(url, {"messages": [{"role": "user", "content": "x"}], "options": {"num_predict": 1}})
-        cold = post(url, follow)
+        cold = ask(url, history, "red")
+    assert all(o["prompt_eval_count"] == warm["prompt_eval_count"] for o in others), "the questions differ in length"
     assert warm["message"] == cold["message"], "the second turn differs from a cold run"
     ms = lambda r: r["first_token_duration"] / 1e6
-    full = statistics.median(map(ms, cached))
-    return {"thinking_tokens": first["thinking_tokens"], "prompt_tokens": warm["prompt_eval_count"],
-            "cached_tokens": warm["cached_tokens"], "warm_ms": ms(warm), "fully_cached_ms": full, "cold_ms": ms(cold),
+    full = statistics.median(map(ms, others))
+    return {"thinking_tokens": first["thinking_tokens"], "answer_tokens": first["answer_tokens"], "prompt_tokens": warm["prompt_eval_count"],
+            "cached_tokens": warm["cached_tokens"], "warm_ms": ms(warm), "fully_cached_ms": full, "cached_tokens_of_others": others[0]["cached_tokens"],
+            "again_ms": statistics.median(map(ms, again)), "cold_ms": ms(cold),
             "times_fully_cached": ms(warm) / full}
 
 
@@ -84,6 +93,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--load", type=int, default=8)
     parser.add_argument("--thought", type=int, default=2048)
+    parser.add_argument("--answer", type=int, default=600)
     parser.add_argument("--rest", type=float, default=20, help="seconds between the turns")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--precision", default="standard")
@@ -107,10 +117,11 @@ def main():
 
 All equal. At least {r['times_own']:.1f} times each one's own speed, {r['times_alone']:.1f} times a lone chain's.
 
-| second turn after a thought of {t['thinking_tokens']} tokens ({t['cached_tokens']} of {t['prompt_tokens']} prompt tokens cached) | first token, ms |
+| second turn after a thought of {t['thinking_tokens']} tokens and an answer of {t['answer_tokens']} ({t['cached_tokens']} of {t['prompt_tokens']} prompt tokens cached) | first token, ms |
 |---|---|
 | computed ahead | {t['warm_ms']:.1f} |
-| fully cached prefix | {t['fully_cached_ms']:.1f} |
+| fully cached prefix: other questions after the same conversation | {t['fully_cached_ms']:.1f} |
+| the same question again | {t['again_ms']:.1f} |
 | nothing cached | {t['cold_ms']:.1f} |
 
 {t['times_fully_cached']:.2f} times the fully cached prefix's; the same text as without a cache.

@@ -193,7 +193,7 @@ def main():
         with open(args.out + ".md", "w") as f:
             f.write(f"# Voting with ponder-tiny\n\n{info['date']}. {len(samples)} tasks of the eight harder families ({', '.join(FAMILIES)}; "
                     f"`random.Random({args.seed})`, {each} a family), the built-in Q4_K_M model, top_p 1, top_k 0, no budget, at most 1,000 tokens a chain.\n"
-                    f"Made by `bench/vote.py build/ponder --out bench/results/vote`. \"Plain majority\" counts the boxed texts as they are; the "
+                    f"Made by `bench/vote.py build/ponder --seed {args.seed} --out bench/results/vote`. \"Plain majority\" counts the boxed texts as they are; the "
                     f"vote counts equal values (`src/reason/answer.h`), and so joins different right ways of a countdown.\n\n{table}{per_family}\n")
     if problems or (args.floor and next(r for r in reversed(rows) if r["vote"] == str(CHAINS))["accuracy"] < args.floor):
         return 1

@@ -55,6 +55,9 @@ struct RuntimeOptions {
   bool allow_paths = false;  ///< ChatRequest::model may be a path (never in a server)
 };
 
+struct Receipts;      // runtime/vote_receipt.h
+struct ReplayReport;  // runtime/replay.h
+
 /// Models of this process behind asynchronous calls: the server's side, and what LocalClient waits on.
 class Runtime {
  public:
@@ -69,6 +72,10 @@ class Runtime {
   virtual Result<void> stop(const std::string& model) = 0;
   /// See Client::control.
   virtual Result<std::string> control(const std::string& id, const Control& control) = 0;
+  /// Draws the recorded tokens again among whatever else runs (runtime/replay.h); waits for it. `model`: whose receipts
+  /// they are. Refused with the reason when they must be expected to differ here, unless `force`.
+  virtual Result<ReplayReport> replay(const std::string& model, const Receipts& receipts, bool force,
+                                      std::shared_ptr<const CancelFlag> cancel) = 0;
   virtual store::Store& store() = 0;
 };
 

@@ -250,7 +250,7 @@ const std::string& build_digest() {
   return digest;
 }
 
-Receipt make_receipt(LoadedModel& model, const std::string& name, const engine::SequenceRequest& sequence,
+Receipt make_receipt(const LoadedModel& model, const std::string& name, const engine::SequenceRequest& sequence,
                      const engine::Recording& recording, const std::string& done_reason) {
   const auto& info = model.engine().plan().info();
   Receipt r;
@@ -264,7 +264,9 @@ Receipt make_receipt(LoadedModel& model, const std::string& name, const engine::
   r.numerics_id = info.numerics_id;
   r.precision = backend::to_string(info.precision);
   r.kv_format = backend::to_string(info.kv_format);
-  r.placement = "all " + std::to_string(model.engine().plan().spec().n_layers) + " layers on one device";
+  r.placement = !info.placement.empty()
+                    ? info.placement
+                    : "all " + std::to_string(model.engine().plan().spec().n_layers) + " layers on one device";
   r.made_at = wire::timestamp_now();
   r.sequence.prompt = sequence.prompt;
   r.sequence.sampling = sequence.sampling;
@@ -274,9 +276,13 @@ Receipt make_receipt(LoadedModel& model, const std::string& name, const engine::
   r.sequence.end_tokens = sequence.end_tokens;
   r.recording = recording;
   r.done_reason = done_reason;
+  seal(r);
+  return r;
+}
+
+void seal(Receipt& r) {
   r.prompt_digest = digest_of(r.sequence.prompt);
   r.output_digest = digest_of(output_of(r.recording, int(r.sequence.prompt.size())));
-  return r;
 }
 
 json to_json(const Receipt& r) {

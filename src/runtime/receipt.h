@@ -24,8 +24,11 @@ struct Receipt {
 };
 
 /// `sequence` as it was submitted; `done_reason` as the engine gave it.
-Receipt make_receipt(LoadedModel& model, const std::string& name, const engine::SequenceRequest& sequence,
+Receipt make_receipt(const LoadedModel& model, const std::string& name, const engine::SequenceRequest& sequence,
                      const engine::Recording& recording, const std::string& done_reason);
+
+/// Writes the digests of prompt and output.
+void seal(Receipt& receipt);
 
 nlohmann::json to_json(const Receipt& receipt);
 /// Takes the receipt itself or a whole reply that has one in "receipt". Errors name the field. The ids must agree with

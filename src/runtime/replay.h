@@ -1,6 +1,9 @@
 // Repeats what a receipt says and compares every drawn token, at the speed of a prompt: the recorded text is its own draft.
+// In an engine of its own (`ponder replay`), or among the other requests of a server (POST /api/replay): a sequence's bits
+// do not depend on its company.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +13,7 @@
 #include "runtime/client.h"
 #include "runtime/loaded_model.h"
 #include "runtime/receipt.h"
+#include "runtime/vote_receipt.h"
 
 namespace ponder::runtime {
 
@@ -24,6 +28,29 @@ struct ReplayResult {
   std::string recorded_reason, reason;  ///< why the two ended
 };
 
+/// What became of a file of receipts.
+struct ReplayReport {
+  std::vector<ReplayResult> chains;  ///< one, or those of a vote; up to the first that differs
+  std::optional<VoteRecord> recorded_vote, vote;
+  std::vector<std::string> remarks;  ///< differences that should not matter
+
+  /// The chain that differs, if one does; -1: none.
+  int differing_chain() const;
+  bool equal() const;
+};
+/// As `ponder replay --json` and POST /api/replay give it.
+nlohmann::json to_json(const ReplayReport& report);
+
+/// Why this receipt must be expected to differ on a plan like `info` with the model file `digest` (another file, other
+/// numerics); empty when it must not.
+std::string replay_objection(const Receipt& receipt, const backend::PlanInfo& info, const std::string& digest);
+/// Differences that should not matter: another build, device or instruction set.
+std::vector<std::string> replay_remarks(const Receipt& receipt, const backend::PlanInfo& info);
+
+/// Submits the replay of one receipt. `done` is called once, on the engine's thread.
+Result<engine::SequenceId> start_replay(engine::Engine& engine, const OpenModel& model, const Receipt& receipt,
+                                        std::function<void(Result<ReplayResult>)> done);
+
 /// A model that is ready to replay receipts that were made with it.
 class Replayer {
  public:
@@ -33,12 +60,8 @@ class Replayer {
                                                 int64_t kv_tokens, const std::function<void(double)>& progress,
                                                 const CancelFlag* cancel);
 
-  /// Why this receipt must be expected to differ here (another model file, other numerics); empty when it must not.
   std::string objection(const Receipt& receipt) const;
-  /// Differences that should not matter: another build, device or instruction set.
-  std::vector<std::string> remarks(const Receipt& receipt) const;
-
-  Result<ReplayResult> run(const Receipt& receipt, const CancelFlag* cancel);
+  Result<ReplayReport> run(const Receipts& receipts, const CancelFlag* cancel);
 
  private:
   std::shared_ptr<const OpenModel> model_;
@@ -46,7 +69,14 @@ class Replayer {
   std::unique_ptr<engine::Engine> engine_;
 };
 
-/// KV tokens that a receipt's replay takes.
+/// Replays chain after chain and then the vote, waiting for each. For an engine that may be shared.
+Result<ReplayReport> replay_all(engine::Engine& engine, const OpenModel& model, const Receipts& receipts,
+                                const CancelFlag* cancel);
+
+/// The same with a loaded model. Refused with the reason when the receipts must be expected to differ, unless `force`.
+Result<ReplayReport> replay_on(LoadedModel& model, const Receipts& receipts, bool force, const CancelFlag* cancel);
+
+/// KV tokens that a receipt's replay takes in an engine of its own.
 int64_t tokens_needed(const Receipt& receipt);
 
 }  // namespace ponder::runtime

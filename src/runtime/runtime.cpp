@@ -1,9 +1,11 @@
 // The models of this process. One control thread loads models, renders prompts and hands sequences to engines; a look
 // at cancel flags and idle models every 50 ms keeps "within 250 ms" without touching the engines' hot path.
+// Why this file is long: queue, residents and running requests are one state under one lock.
 #include <algorithm>
 #include <condition_variable>
 #include <ctime>
 #include <deque>
+#include <future>
 #include <list>
 #include <map>
 #include <mutex>
@@ -18,9 +20,11 @@
 #include "runtime/history.h"
 #include "runtime/loaded_model.h"
 #include "runtime/receipt.h"
+#include "runtime/replay.h"
 #include "runtime/reply.h"
 #include "runtime/show.h"
 #include "runtime/turn.h"
+#include "runtime/vote_receipt.h"
 #include "runtime/voting.h"
 
 namespace ponder::runtime {
@@ -29,11 +33,14 @@ namespace {
 constexpr auto kTick = std::chrono::milliseconds(50);
 constexpr size_t kMostAhead = 8;  // conversations whose next turn is prepared
 
+struct Resident;
+
 struct Job {
   ChatRequest request;
   ChatSink sink;
   std::shared_ptr<const CancelFlag> cancel;  // shared with the caller, who sets it
   double submitted = 0;
+  std::function<void(Result<Resident*>)> hold;  // instead of a reply: the caller uses the model and releases it
 };
 
 // A turn that is over: the next one's beginning may be computed while nothing else is to be done.
@@ -74,14 +81,22 @@ class RuntimeImpl : public Runtime {
   }
 
   void chat(ChatRequest request, ChatSink sink, std::shared_ptr<const CancelFlag> cancel) override {
-    {
-      std::lock_guard lock(mutex_);
-      queue_.push_back({std::move(request), std::move(sink), std::move(cancel), os::monotonic_seconds()});
-      // What is computed ahead gives way at once, also that of other models.
-      for (auto& r : residents_)
-        if (const auto id = std::exchange(r.ahead_id, 0); id != 0) r.model->engine().cancel(id);
-    }
-    wake_.notify_all();
+    add({std::move(request), std::move(sink), std::move(cancel), os::monotonic_seconds(), {}});
+  }
+
+  Result<ReplayReport> replay(const std::string& model, const Receipts& receipts, bool force,
+                              std::shared_ptr<const CancelFlag> cancel) override {
+    const auto promise = std::make_shared<std::promise<Result<Resident*>>>();  // shared with the control thread
+    Job job;
+    job.request.model = model;
+    job.cancel = cancel;
+    job.hold = [promise](Result<Resident*> r) { promise->set_value(std::move(r)); };
+    add(std::move(job));
+    auto held = promise->get_future().get();
+    if (!held.ok()) return std::move(held).error();
+    auto report = replay_on(*(*held)->model, receipts, force, cancel.get());
+    release(*held);
+    return report;
   }
 
   std::vector<RunningModel> running() override {
@@ -130,7 +145,19 @@ class RuntimeImpl : public Runtime {
     std::shared_ptr<const CancelFlag> cancel;  // shared with the caller
   };
 
+  void add(Job job) {
+    {
+      std::lock_guard lock(mutex_);
+      queue_.push_back(std::move(job));
+      // What is computed ahead gives way at once, also that of other models.
+      for (auto& r : residents_)
+        if (const auto id = std::exchange(r.ahead_id, 0); id != 0) r.model->engine().cancel(id);
+    }
+    wake_.notify_all();
+  }
+
   static void fail(const Job& job, Error error) {
+    if (job.hold) return job.hold(std::move(error));
     if (job.sink.on_error) job.sink.on_error(std::move(error));
   }
 
@@ -293,7 +320,7 @@ class RuntimeImpl : public Runtime {
 
   void serve(Job& job) {
     if (job.cancel && *job.cancel) return fail(job, {ErrorCode::cancelled, "cancelled before it began"});
-    const bool load_only = job.request.messages.empty() && !job.request.raw_prompt;
+    const bool load_only = job.request.messages.empty() && !job.request.raw_prompt && !job.hold;
     if (load_only && job.request.keep_alive == 0.0) {
       (void)stop(job.request.model);
       ChatResult result;
@@ -309,6 +336,7 @@ class RuntimeImpl : public Runtime {
       std::lock_guard lock(mutex_);
       r->keep_alive = *job.request.keep_alive;
     }
+    if (job.hold) return job.hold(r);
     if (load_only) {
       release(r);
       ChatResult result;
@@ -322,6 +350,14 @@ class RuntimeImpl : public Runtime {
       release(r);
       fail(job, std::move(begun).error());
     }
+  }
+
+  // A reply is over whose thought the next prompt will not have. Under the lock.
+  static void prepare_next(Resident& r, const ChatRequest& request, const std::string& thinking,
+                           const std::string& content) {
+    if (thinking.empty()) return;
+    r.ahead.push_back({request, thinking, content});
+    if (r.ahead.size() > kMostAhead) r.ahead.pop_front();
   }
 
   // Gives an idle engine the next turn's beginning of a conversation: without the thought of the last reply, as the
@@ -394,10 +430,8 @@ class RuntimeImpl : public Runtime {
       {
         std::lock_guard lock(mutex_);
         std::erase_if(active_, [&](const Active& a) { return a.resident == r && a.id == *key; });
-        if (!finished.error && finished.reason != engine::finish::kCancelled && !reply->thinking().empty()) {
-          r->ahead.push_back({request, reply->thinking(), reply->content()});
-          if (r->ahead.size() > kMostAhead) r->ahead.pop_front();
-        }
+        if (!finished.error && finished.reason != engine::finish::kCancelled)
+          prepare_next(*r, request, reply->thinking(), reply->content());
       }
       release(r);
       if (finished.error) {
@@ -416,14 +450,33 @@ class RuntimeImpl : public Runtime {
   }
 
   Result<void> begin_vote(Job& job, Resident* r, const Turn& turn, ChatResult result) {
+    const reason::VoteOptions options = *job.request.vote;
     auto ids = std::make_shared<std::vector<engine::SequenceId>>();  // known to the callback once all are submitted
-    auto done = [this, r, ids, sink = job.sink](Result<ChatResult> outcome) {
+    const auto said = std::make_shared<ChatDelta>();                 // the winner; shared by the callbacks of one vote
+    std::shared_ptr<VoteTape> tape;                                  // shared with the vote
+    if (job.request.receipt) {
+      (void)r->model->digest();  // read now, not on the engine's thread
+      (void)build_digest();
+      tape = std::make_shared<VoteTape>();
+    }
+    ChatSink sink = job.sink;
+    sink.on_delta = [said, deliver = job.sink.on_delta](ChatDelta delta) {
+      said->thinking += delta.thinking;
+      said->content += delta.content;
+      if (deliver) deliver(std::move(delta));
+    };
+    auto done = [this, r, ids, said, tape, options, plain = turn.sequence, reply = turn.reply, request = job.request,
+                 sink = job.sink](Result<ChatResult> outcome) {
       if (outcome.ok() && !stopping_) outcome->memory_bytes = r->model->memory_bytes();
+      if (outcome.ok() && tape && !stopping_)
+        add_vote_receipt(*r->model, request.model, plain, reply, options, *tape, *outcome);
       {
         std::lock_guard lock(mutex_);
         std::erase_if(active_, [&](const Active& a) {
           return a.resident == r && std::find(ids->begin(), ids->end(), a.id) != ids->end();
         });
+        if (outcome.ok() && outcome->done_reason != engine::finish::kCancelled)
+          prepare_next(*r, request, said->thinking, said->content);
       }
       release(r);
       if (!outcome.ok()) {
@@ -433,8 +486,8 @@ class RuntimeImpl : public Runtime {
       }
     };
     std::lock_guard lock(mutex_);  // as above
-    PONDER_TRY(*ids, start_vote(r->model->engine(), turn, *job.request.vote, job.sink, std::move(result), job.submitted,
-                                std::move(done)));
+    PONDER_TRY(*ids, start_vote(r->model->engine(), turn, options, sink, std::move(result), job.submitted,
+                                std::move(done), tape));
     for (const auto id : *ids) active_.push_back({r, id, job.cancel});
     return {};
   }

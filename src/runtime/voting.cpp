@@ -16,7 +16,7 @@ using reason::ChainReport;
 class Voting {
  public:
   Voting(engine::Engine& engine, const reason::VoteOptions& options, const ChatSink& sink, ChatResult result,
-         double submitted, std::function<void(Result<ChatResult>)> done)
+         double submitted, std::function<void(Result<ChatResult>)> done, std::shared_ptr<VoteTape> tape)
       : engine_(engine),
         options_(options),
         vote_(options),
@@ -24,6 +24,7 @@ class Voting {
         result_(std::move(result)),
         submitted_(submitted),
         done_(std::move(done)),
+        tape_(std::move(tape)),
         members_(size_t(options.n)) {}
 
   static Result<std::vector<engine::SequenceId>> start(std::shared_ptr<Voting> self, const Turn& turn) {
@@ -31,6 +32,11 @@ class Voting {
     request.index_reply = false;  // no later prompt continues a losing chain
     std::vector<engine::Branch> branches;
     self->prompt_ = request.prompt;
+    if (self->tape_) {
+      self->tape_->done_reasons.resize(size_t(self->options_.n));
+      for (int i = 0; i < self->options_.n; ++i) self->tape_->chains.push_back(std::make_shared<engine::Recording>());
+      request.recording = self->tape_->chains[0];
+    }
     std::unique_lock lock(self->mutex_);
     for (int i = 0; i < self->options_.n; ++i) {
       Member& m = self->members_[size_t(i)];
@@ -46,7 +52,8 @@ class Voting {
         request.controllers = m.chain.controllers;
         request.sink = std::move(sink);
       } else {
-        branches.push_back({uint32_t(i), m.chain.controllers, nullptr, std::move(sink)});
+        auto recording = self->tape_ ? self->tape_->chains[size_t(i)] : nullptr;
+        branches.push_back({uint32_t(i), m.chain.controllers, std::move(recording), std::move(sink)});
       }
     }
     auto ids = self->engine_.submit_all(std::move(request), std::move(branches));
@@ -99,6 +106,7 @@ class Voting {
       m.stats = finished.stats;
       m.error = finished.error;
       m.report.done_reason = finished.reason;
+      if (tape_) tape_->done_reasons[size_t(i)] = finished.reason;
       using State = ChainReport::State;
       if (finished.error) {
         m.report.state = State::failed;
@@ -235,6 +243,7 @@ class Voting {
   ChatResult result_;
   const double submitted_;
   const std::function<void(Result<ChatResult>)> done_;
+  const std::shared_ptr<VoteTape> tape_;  // shared with the caller
   std::vector<engine::TokenId> prompt_;
   std::vector<Member> members_;
   bool concluded_ = false;
@@ -247,7 +256,8 @@ class Voting {
 Result<std::vector<engine::SequenceId>> start_vote(engine::Engine& engine, const Turn& turn,
                                                    const reason::VoteOptions& options, const ChatSink& sink,
                                                    ChatResult result, double submitted,
-                                                   std::function<void(Result<ChatResult>)> done) {
+                                                   std::function<void(Result<ChatResult>)> done,
+                                                   std::shared_ptr<VoteTape> tape) {
   const sample::Params& sampling = turn.sequence.sampling;
   if (options.n > 1 && (sampling.temperature <= 0 || sampling.top_k == 1))
     return Error{ErrorCode::invalid_argument,
@@ -255,7 +265,8 @@ Result<std::vector<engine::SequenceId>> start_vote(engine::Engine& engine, const
                      (sampling.temperature <= 0 ? "temperature 0" : "top_k 1") +
                      " all of them are the same; raise it (0.6 to 1.0 are usual for a vote) or leave the vote out"};
   // Shared by the callbacks of its chains; the last of them takes it along.
-  auto voting = std::make_shared<Voting>(engine, options, sink, std::move(result), submitted, std::move(done));
+  auto voting =
+      std::make_shared<Voting>(engine, options, sink, std::move(result), submitted, std::move(done), std::move(tape));
   return Voting::start(voting, turn);
 }
 

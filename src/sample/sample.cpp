@@ -37,19 +37,14 @@ size_t nucleus(std::span<const Candidate> candidates, float max, float top_p, ui
   return 0;
 }
 
-// The nucleus of the whole vocabulary, in no order. Tokens go to buckets by how far below the
-// maximum they are; only the bucket in which the sum of masses crosses the goal has to be sorted.
-void whole_nucleus(std::span<const float> logits, float max, float top_p, std::vector<Candidate>& out) {
+// The nucleus of `candidates`, of which any leading part of their order with mass `goal` / kMassOne is one, in no order.
+// They go to buckets by how far below the maximum they are; only the bucket in which the sum of masses crosses the goal
+// has to be sorted.
+void nucleus_of(std::span<const Candidate> candidates, float max, unsigned __int128 goal, std::vector<Candidate>& out) {
   constexpr int kPerUnit = 16, kBuckets = 22 * kPerUnit;  // beyond 22 units a token has no mass
-  uint64_t sums[kBuckets] = {}, total = 0;
+  uint64_t sums[kBuckets] = {};
   auto bucket = [max](float logit) { return std::min(int((max - logit) * kPerUnit), kBuckets - 1); };
-  for (float logit : logits) {
-    const int32_t m = mass(logit - max);
-    if (m == 0) continue;
-    sums[bucket(logit)] += uint64_t(m);
-    total += uint64_t(m);
-  }
-  const unsigned __int128 goal = static_cast<unsigned __int128>(fraction(top_p)) * total;
+  for (const Candidate& c : candidates) sums[bucket(c.logit)] += uint64_t(mass(c.logit - max));
   int crossing = 0;
   uint64_t before_it = 0;
   while (crossing < kBuckets - 1 && static_cast<unsigned __int128>(before_it + sums[crossing]) * kMassOne < goal)
@@ -57,12 +52,11 @@ void whole_nucleus(std::span<const float> logits, float max, float top_p, std::v
   out.clear();
   static thread_local std::vector<Candidate> last;  // kept, so that a draw need not allocate
   last.clear();
-  last.reserve(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (mass(logits[i] - max) == 0) continue;
-    const int b = bucket(logits[i]);
-    if (b < crossing) out.push_back({TokenId(i), logits[i]});
-    if (b == crossing) last.push_back({TokenId(i), logits[i]});
+  last.reserve(candidates.size());
+  for (const Candidate& c : candidates) {
+    const int b = bucket(c.logit);
+    if (b < crossing) out.push_back(c);
+    if (b == crossing) last.push_back(c);
   }
   std::sort(last.begin(), last.end(), before);
   for (const Candidate& c : last) {
@@ -70,6 +64,35 @@ void whole_nucleus(std::span<const float> logits, float max, float top_p, std::v
     out.push_back(c);
     before_it += uint64_t(mass(c.logit - max));
   }
+}
+
+// The nucleus of the whole vocabulary, in no order. One vectorised pass sums all masses; who is in it is then looked for
+// among the tokens near the maximum, and among all if those are not enough.
+void whole_nucleus(std::span<const float> logits, std::span<const float> maxima, float max, float top_p,
+                   std::vector<Candidate>& out) {
+  constexpr uint64_t kFlat = 2000 * kMassOne;  // thousands of tokens are as good as the best: nobody is far from it
+  const uint64_t total = total_mass(logits, max);
+  const unsigned __int128 goal = static_cast<unsigned __int128>(fraction(top_p)) * total;
+  static thread_local std::vector<Candidate> close_by;  // kept, so that a draw need not allocate
+  close_by.reserve(logits.size());
+  for (const float reach : {6.f, -kNone}) {
+    if (reach == 6.f && total > kFlat) continue;
+    const float floor = max - reach;
+    uint64_t sum = 0;
+    close_by.clear();
+    for (size_t b = 0; b < maxima.size(); ++b) {
+      if (maxima[b] < floor) continue;
+      for (size_t i = b * kBlock; i < std::min(logits.size(), (b + 1) * kBlock); ++i) {
+        if (!(logits[i] >= floor)) continue;
+        const auto m = uint64_t(mass(logits[i] - max));
+        if (m == 0) continue;
+        sum += m;
+        close_by.push_back({TokenId(i), logits[i]});
+      }
+    }
+    if (static_cast<unsigned __int128>(sum) * kMassOne >= goal) break;
+  }
+  nucleus_of(close_by, max, goal, out);
 }
 
 // One draw: the best of (logit - max) / temperature + noise. Candidates come in any order; ties go
@@ -86,7 +109,11 @@ class Race {
     const float x = s + gumbel_of_word(word);
     if (x > best_ || (x == best_ && token < winner_) || winner_ < 0) best_ = x, winner_ = token;
   }
-  void enter(const Candidate& c) { enter(c.token, c.logit, words(uint32_t(c.token) / 4)[uint32_t(c.token) % 4]); }
+  void enter(const Candidate& c) {
+    const uint32_t group = uint32_t(c.token) / 4;
+    if (group != group_) words_ = words(group_ = group);  // candidates come mostly in the order of their ids
+    enter(c.token, c.logit, words_[uint32_t(c.token) % 4]);
+  }
   PhiloxBlock words(uint32_t group) const {
     return noise_words(request_.params->seed, request_.stream, request_.position, group);
   }
@@ -96,6 +123,8 @@ class Race {
   const Request& request_;
   float max_, temperature_, best_ = kNone;
   TokenId winner_ = -1;
+  PhiloxBlock words_{};
+  uint32_t group_ = ~0u;  // whose words those are
 };
 
 // No filter but the temperature: every token takes part. The block with the largest logit goes
@@ -124,7 +153,7 @@ void filter(std::span<const float> logits, std::span<const float> maxima, float 
   if (limited) {
     top_k(logits, maxima, size_t(p.top_k), survivors);
   } else if (p.top_p < 1.f) {
-    whole_nucleus(logits, max, p.top_p, survivors);
+    whole_nucleus(logits, maxima, max, p.top_p, survivors);
   } else {  // min-p alone
     const uint64_t floor = fraction(p.min_p);
     survivors.clear();

@@ -168,6 +168,7 @@ struct Route {
 /// The dialects. Each also knows how its errors look.
 std::vector<Route> ollama_routes();
 std::vector<Route> openai_routes();
+std::vector<Route> replay_routes();
 nlohmann::json ollama_error(const Error& error);
 nlohmann::json openai_error(const Error& error, unsigned status);
 

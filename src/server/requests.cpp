@@ -265,4 +265,15 @@ Result<ControlRequest> read_control(const json& body) {
   return r;
 }
 
+Result<ReplayRequest> read_replay(const json& body) {
+  ReplayRequest r;
+  auto receipts = runtime::receipts_from(nlohmann::json(body));
+  // What is wrong with a file is here something that the client can mend.
+  if (!receipts.ok()) return Error{ErrorCode::invalid_argument, receipts.error().message};
+  r.receipts = std::move(*receipts);
+  PONDER_TRY(r.model, string_field(body, "model", r.receipts.chains[0].model));
+  PONDER_TRY(r.force, bool_field(body, "force", false));
+  return r;
+}
+
 }  // namespace ponder::server

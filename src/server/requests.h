@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "runtime/types.h"
+#include "runtime/vote_receipt.h"
 
 namespace ponder::server {
 
@@ -39,5 +40,13 @@ struct ControlRequest {
   runtime::Control control;
 };
 Result<ControlRequest> read_control(const nlohmann::ordered_json& body);
+
+/// POST /api/replay: {"receipt": {...}, "model", "force"}; a whole reply with its receipt will do.
+struct ReplayRequest {
+  std::string model;  ///< empty was: the receipt's
+  runtime::Receipts receipts;
+  bool force = false;
+};
+Result<ReplayRequest> read_replay(const nlohmann::ordered_json& body);
 
 }  // namespace ponder::server

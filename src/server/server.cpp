@@ -56,7 +56,7 @@ class ServerImpl : public Server {
  public:
   ServerImpl(runtime::Runtime& runtime, ServerOptions options)
       : options_(std::move(options)), shared_{runtime, blocking_, pulls_, ms(options_.send_timeout_seconds)} {
-    for (auto* list : {&ollama_routes, &openai_routes})
+    for (auto* list : {&ollama_routes, &openai_routes, &replay_routes})
       for (auto& route : (*list)()) routes_.push_back(route);
   }
 

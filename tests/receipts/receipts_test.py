@@ -12,6 +12,7 @@ import random
 import struct
 import sys
 import time
+import urllib.error
 import urllib.request
 
 here = os.path.dirname(os.path.abspath(__file__))
@@ -58,6 +59,70 @@ def make(url, n, load, rng):
             jobs.append(("/api/chat", {**body, "options": options, "think": i % 7 != 0}))
     with concurrent.futures.ThreadPoolExecutor(load) as pool:
         return list(pool.map(lambda j: post(url + j[0], j[1]), jobs))
+
+
+def votes(program):
+    """A vote's receipt verifies every chain, the stop and the winner; the server replays as well as the program."""
+    path = os.path.join(program.home.name, "vote.json")
+    body = {"model": "ponder-tiny", "messages": [{"role": "user", "content": "What is 12 + 30?"}], "stream": False, "receipt": True,
+            "options": {"temperature": 1.0, "seed": 3, "num_predict": 300}}
+
+    def replay(reply, *flags):
+        with open(path, "w") as f:
+            json.dump(reply, f)
+        return program.run("replay", "--json", *flags, path)
+
+    with program.serve() as url:
+        settled = post(url + "/api/chat", {**body, "vote": 8})
+        full = post(url + "/api/chat", {**body, "vote": {"n": 4, "stop": "never"}})
+        alone = post(url + "/api/chat", body)
+        cut = post(url + "/api/chat", {**body, "vote": {"n": 3, "kind": "number"}, "options": {**body["options"], "stop": ["."]}})
+        assert settled["vote"]["settled"] and settled["vote"]["cancelled"] > 0, settled["vote"]
+        # Chain 0 is the reply without a vote, and its record too.
+        assert full["receipt"]["chains"][0]["actions"] == alone["receipt"]["actions"]
+        assert full["receipt"]["chains"][0]["output"] == alone["receipt"]["output"]
+        for reply in (settled, full, cut):
+            done = replay(reply)
+            assert done.returncode == 0, done.stdout + done.stderr
+            line = json.loads(done.stdout)
+            assert line["equal"] and line["chains"] == reply["vote"]["n"] and line["verified_tokens"] == reply["vote"]["tokens"], line
+            assert line["vote"]["again"]["winner"] == reply["vote"]["winner"], line
+            # The server says the same, among other requests.
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                company = [pool.submit(post, url + "/api/chat", {**body, "receipt": False, "options": {"seed": i}}) for i in range(3)]
+                there = post(url + "/api/replay", reply)
+                [c.result() for c in company]
+            for key in ("equal", "chains", "verified_tokens", "prompt_tokens", "vote"):
+                assert there[key] == line[key], (key, there, line)
+        there = post(url + "/api/replay", {"receipt": alone["receipt"]})
+        assert there["equal"] and there["verified_tokens"] == alone["eval_count"] and "vote" not in there, there
+
+        # Another winner: the tokens are equal, and the vote says otherwise. Another token of a chain: the chain is named.
+        other = json.loads(json.dumps(full["receipt"]))
+        other["vote"]["winner"] = (full["vote"]["winner"] + 1) % 4
+        done = replay(other)
+        assert done.returncode == 1 and not json.loads(done.stdout)["equal"] and "difference" not in done.stdout, done.stdout
+        done = program.run("replay", path)
+        assert "the vote differs" in done.stdout, done.stdout
+        other = json.loads(json.dumps(full["receipt"]))
+        chain = other["chains"][2]
+        chain["actions"][0]["drawn"][3] = (chain["actions"][0]["drawn"][3] + 1) % 500
+        chain["output"]["sha256"] = digest(output_of({**chain, "prompt": other["prompt"]}))
+        for line in (json.loads(replay(other).stdout), post(url + "/api/replay", {"receipt": other})):
+            assert not line["equal"] and line["difference"]["chain"] == 2 and line["difference"]["index"] == 3, line
+
+        # What the server refuses, with the reason.
+        for change, words in (({"receipt": 99}, "version 99"), ({"prompt": {"tokens": [1], "sha256": "x"}}, "digest"),
+                              ({"model": {"name": "ponder-tiny", "sha256": "0" * 64}}, "another model file"),
+                              ({"model": {"name": "nobody", "sha256": "0" * 64}}, "nobody")):
+            try:
+                post(url + "/api/replay", {"receipt": {**alone["receipt"], **change}})
+                raise AssertionError(f"accepted: {change}")
+            except urllib.error.HTTPError as e:
+                assert e.code in (400, 404) and words in json.load(e)["error"], (e.code, words)
+        forced = post(url + "/api/replay", {"receipt": {**alone["receipt"], "model": {"name": "ponder-tiny", "sha256": "0" * 64}}, "force": True})
+        assert forced["equal"] and any("another model file" in r for r in forced["remarks"]), forced
+    print(f"votes of {settled['vote']['n']} ({settled['vote']['cancelled']} cancelled) and {full['vote']['n']} replay equal")
 
 
 def main():
@@ -131,6 +196,8 @@ def main():
                           ({**receipt, "prompt": {"tokens": [1], "sha256": "x"}}, "digest")):
         done = replay(broken)
         assert done.returncode == 1 and words in done.stderr, (words, done.stderr)
+
+    votes(program)
 
     # The command line writes them too.
     own = os.path.join(program.home.name, "own.json")

@@ -164,8 +164,9 @@ class Vote(unittest.TestCase):
         connection.close()
         closed = time.time()
         while running()[0]["running"] + running()[0]["waiting"] > 0:
-            self.assertLess(time.time() - closed, 10, "the chains go on for nobody")
+            self.assertLess(time.time() - closed, 10, "the chains go on for nobody")  # a busy machine; alone 0.25 s are promised
             time.sleep(0.01)
+        print(f"a closed socket ended 8 chains within {1000 * (time.time() - closed):.0f} ms")
 
     def test_command_line(self):
         done = program.run("run", "ponder-tiny", "--vote", "5", "--temperature", "1.0", "--seed", "3", "What is 12 + 30?")

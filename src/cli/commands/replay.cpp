@@ -34,11 +34,11 @@ struct Loaded {
 
 constexpr uint64_t kLargestFile = uint64_t(256) << 20;
 
-Result<runtime::Receipt> read_receipt(const std::string& path) {
+Result<runtime::Receipts> read_receipts(const std::string& path) {
   PONDER_TRY(const auto text, os::read_file(path, kLargestFile));
   const json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (object.is_discarded()) return Error{ErrorCode::invalid_file, path + " is not JSON"};
-  auto receipt = runtime::receipt_from(object);
+  auto receipt = runtime::receipts_from(object);
   if (!receipt.ok()) return receipt.error().with_context(path);
   return receipt;
 }
@@ -47,55 +47,54 @@ std::string quoted(const std::string& text) {
   return "\"" + printable(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).substr(1);
 }
 
-void tell(const ReplayFlags& flags, const std::string& file, const runtime::ReplayResult& r,
-          const std::vector<std::string>& remarks) {
-  const double rate = r.verify_seconds > 0 ? r.verified_tokens / r.verify_seconds : 0;
+void tell(const ReplayFlags& flags, const std::string& file, const runtime::ReplayReport& report) {
+  json j = to_json(report);
   if (flags.json) {
-    json j = {{"file", file},
-              {"equal", !r.difference},
-              {"verified_tokens", r.verified_tokens},
-              {"prompt_tokens", r.prompt_tokens},
-              {"prompt_seconds", r.prompt_seconds},
-              {"verify_seconds", r.verify_seconds},
-              {"remarks", remarks}};
-    if (r.difference)
-      j["difference"] = {{"index", r.difference->index},
-                         {"position", r.difference->position},
-                         {"recorded", r.difference->recorded},
-                         {"recorded_text", r.recorded_text},
-                         {"drawn", r.difference->drawn},
-                         {"drawn_text", r.drawn_text},
-                         {"before", r.before},
-                         {"recorded_reason", r.recorded_reason},
-                         {"reason", r.reason}};
+    j["file"] = file;
     fmt::print("{}\n", j.dump(-1, ' ', false, json::error_handler_t::replace));
     return;
   }
-  for (const auto& remark : remarks) fmt::print(stderr, "note: {}: {}\n", file, printable(remark));
-  if (!r.difference) {
-    fmt::print("{}: equal, {} tokens in {:.2f} s ({:.0f} tokens/s; prompt of {} in {:.2f} s)\n", file,
-               r.verified_tokens, r.verify_seconds, rate, r.prompt_tokens, r.prompt_seconds);
+  for (const auto& remark : report.remarks) fmt::print(stderr, "note: {}: {}\n", file, printable(remark));
+  const int at = report.differing_chain();
+  if (at >= 0) {
+    const runtime::ReplayResult& r = report.chains[size_t(at)];
+    const auto& d = *r.difference;
+    const auto side = [](engine::TokenId id, const std::string& text, const std::string& reason) {
+      return id < 0 ? "the reply ended (" + reason + ")" : "token " + std::to_string(id) + " " + quoted(text);
+    };
+    fmt::print("{}: {}differs at token {} (position {})\n  after:    {}\n  recorded: {}\n  drawn:    {}\n", file,
+               report.recorded_vote ? fmt::format("chain {} ", at) : "", d.index + 1, d.position, quoted(r.before),
+               side(d.recorded, r.recorded_text, r.recorded_reason), side(d.drawn, r.drawn_text, r.reason));
     return;
   }
-  const auto& d = *r.difference;
-  const auto side = [](engine::TokenId id, const std::string& text, const std::string& reason) {
-    return id < 0 ? "the reply ended (" + reason + ")" : "token " + std::to_string(id) + " " + quoted(text);
+  const auto outcome = [](const runtime::VoteRecord& v) {
+    return fmt::format("chain {}, {}{}", v.winner, v.answer.empty() ? "no answer" : quoted(v.answer),
+                       v.settled ? ", settled" : "");
   };
-  fmt::print("{}: differs at token {} (position {})\n  after:    {}\n  recorded: {}\n  drawn:    {}\n", file,
-             d.index + 1, d.position, quoted(r.before), side(d.recorded, r.recorded_text, r.recorded_reason),
-             side(d.drawn, r.drawn_text, r.reason));
+  if (!report.equal()) {
+    fmt::print("{}: all tokens are equal, but the vote differs\n  recorded: {}\n  again:    {}\n", file,
+               outcome(*report.recorded_vote), outcome(*report.vote));
+    return;
+  }
+  const int tokens = j["verified_tokens"];
+  const double seconds = j["verify_seconds"];
+  fmt::print("{}: equal, {}{} tokens in {:.2f} s ({:.0f} tokens/s; prompt of {} in {:.2f} s){}\n", file,
+             report.vote ? fmt::format("{} chains, ", report.chains.size()) : "", tokens, seconds,
+             seconds > 0 ? tokens / seconds : 0.0, j["prompt_tokens"].get<int>(), j["prompt_seconds"].get<double>(),
+             report.vote ? "; the vote: " + outcome(*report.vote) : "");
 }
 
 Result<void> replay(Context& context, ReplayFlags& flags) {
   os::catch_interrupts();
-  std::vector<runtime::Receipt> receipts;
+  std::vector<runtime::Receipts> receipts;
   for (const auto& file : flags.files) {
-    PONDER_TRY(auto receipt, read_receipt(file));
-    receipts.push_back(std::move(receipt));
+    PONDER_TRY(auto read, read_receipts(file));
+    receipts.push_back(std::move(read));
   }
   // One model in memory at a time; receipts that need the same one share it.
   Loaded loaded;
-  const auto wanted = [&](const runtime::Receipt& r) {
+  const auto wanted = [&](const runtime::Receipts& all) {
+    const runtime::Receipt& r = all.chains[0];
     Loaded l;
     l.model = flags.model.empty() ? r.model : flags.model;
     l.precision = flags.precision_given ? flags.compute.options.precision : r.precision;
@@ -112,7 +111,8 @@ Result<void> replay(Context& context, ReplayFlags& flags) {
     if (!loaded.replayer || !same(loaded, need)) {
       for (size_t k = i; k < receipts.size(); ++k)
         if (same(wanted(receipts[k]), need))
-          need.kv_tokens = std::max(need.kv_tokens, runtime::tokens_needed(receipts[k]));
+          for (const auto& chain : receipts[k].chains)
+            need.kv_tokens = std::max(need.kv_tokens, runtime::tokens_needed(chain));
       loaded = Loaded();
       PONDER_TRY(const auto model, context.open(need.model));
       auto options = flags.compute.options;
@@ -126,15 +126,15 @@ Result<void> replay(Context& context, ReplayFlags& flags) {
       bar.clear();
       loaded = std::move(need);
     }
-    if (const auto why = loaded.replayer->objection(receipts[i]); !why.empty()) {
+    if (const auto why = loaded.replayer->objection(receipts[i].chains[0]); !why.empty()) {
       if (!flags.force)
         return Error{ErrorCode::invalid_argument, flags.files[i] + ": " + why + "; --force replays it all the same"};
       fmt::print(stderr, "note: {}: {}\n", flags.files[i], printable(why));
     }
     auto result = loaded.replayer->run(receipts[i], &os::interrupt_flag());
     if (!result.ok()) return result.error().with_context(flags.files[i]);
-    tell(flags, flags.files[i], *result, loaded.replayer->remarks(receipts[i]));
-    if (result->difference) context.exit_code = 1;
+    tell(flags, flags.files[i], *result);
+    if (!result->equal()) context.exit_code = 1;
   }
   return {};
 }
