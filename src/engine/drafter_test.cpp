@@ -145,6 +145,22 @@ TEST(Drafts, PenaltiesSeeTheDraftsBefore) {
 }
 
 // The promise, for random requests with every kind of controller, alone and beside others, with too few pages.
+// A receipt cannot tell whether tokens were drafted.
+void expect_same_recording(const Recording& a, const Recording& b) {
+  ASSERT_EQ(a.actions.size(), b.actions.size());
+  for (size_t i = 0; i < a.actions.size(); ++i) {
+    const Action &x = a.actions[i], &y = b.actions[i];
+    EXPECT_EQ(x.kind, y.kind);
+    EXPECT_EQ(x.position, y.position);
+    EXPECT_EQ(x.tokens, y.tokens);
+    EXPECT_EQ(x.rewind_to, y.rewind_to);
+    EXPECT_EQ(x.stream, y.stream);
+    EXPECT_EQ(x.mask_digest, y.mask_digest);
+    EXPECT_EQ(x.text, y.text);
+    EXPECT_EQ(x.params.has_value(), y.params.has_value());
+  }
+}
+
 TEST(Drafts, NeverChangeTheText) {
   int64_t accepted = 0, drafted = 0;
   for (uint32_t round = 0; round < 60; ++round) {
@@ -161,15 +177,19 @@ TEST(Drafts, NeverChangeTheText) {
     Rig rig(scripted::scramble(77), options, fake, kv_tokens);
     const int n = 1 + int(round % 12);
     std::vector<Record> alone(n), records(n);
+    std::vector<std::pair<std::shared_ptr<Recording>, std::shared_ptr<Recording>>> recordings(static_cast<size_t>(n));
     for (int i = 0; i < n; ++i) {
       const uint32_t seed = round * 1000 + uint32_t(i);
       EngineOptions simple;
       simple.context_length = 600;
       Rig other(scripted::scramble(77), simple);
       auto plain = random_request(seed, alone[size_t(i)]);
-      other.submit(random_request(seed, alone[size_t(i)]));
+      auto undrafted = random_request(seed, alone[size_t(i)]);
+      undrafted.recording = recordings[size_t(i)].first = std::make_shared<Recording>();
+      other.submit(std::move(undrafted));
       other.run();
       auto q = random_request(seed, records[size_t(i)]);
+      q.recording = recordings[size_t(i)].second = std::make_shared<Recording>();
       const auto kind = Oracle::Kind((seed + round) % 4);
       if (rng() % 6 != 0) q.drafter = std::make_shared<Oracle>(final_text(plain, alone[size_t(i)]), kind, seed);
       rig.submit(std::move(q));
@@ -178,6 +198,7 @@ TEST(Drafts, NeverChangeTheText) {
     rig.run();
     for (int i = 0; i < n; ++i) {
       expect_same(records[size_t(i)], alone[size_t(i)], round * 1000 + uint32_t(i));
+      expect_same_recording(*recordings[size_t(i)].second, *recordings[size_t(i)].first);
       accepted += records[size_t(i)].finished[0].stats.accepted_tokens;
       drafted += records[size_t(i)].finished[0].stats.draft_tokens;
     }
