@@ -1,5 +1,5 @@
-// Any bytes as the body of a request, for each route that generates text and the one that steers; and as one line of a reply for the client over
-// HTTP. The first byte chooses.
+// Any bytes as the body of a request, for each route that generates text, the one that steers and the one that replays;
+// and as one line of a reply for the client over HTTP. The first byte chooses.
 
 // links: server runtime chat base
 
@@ -55,6 +55,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   if (const auto control = ponder::server::read_control(*body); !control.ok()) check(control.error(), size);
+  if (const auto replay = ponder::server::read_replay(*body); replay.ok()) {
+    if (!ponder::runtime::receipts_from(to_json(replay->receipts)).ok()) std::abort();
+  } else {
+    check(replay.error(), size);
+  }
   switch (data[0] % 4) {
     case 0: {
       const auto r = ponder::server::read_chat(*body);
