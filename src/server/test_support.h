@@ -23,6 +23,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/client.h"
+#include "runtime/replay.h"
 #include "server/server.h"
 
 namespace ponder::server::testing {
@@ -88,6 +89,10 @@ class FakeRuntime : public runtime::Runtime {
     std::lock_guard lock(mutex_);
     controls_.push_back(control);
     return std::string("thinking");
+  }
+  Result<runtime::ReplayReport> replay(const std::string& model, const runtime::Receipts&, bool,
+                                       std::shared_ptr<const runtime::CancelFlag>) override {
+    return Error{ErrorCode::not_found, "model '" + model + "' not found"};
   }
   store::Store& store() override { return store_; }
 
