@@ -55,7 +55,7 @@ def main():
         name = os.path.basename(path)[len("cpu-"):-len(".json")]
         if name in ORDER:
             found[name] = json.load(open(path))
-    info = next(iter(found.values()))
+    info = next(found[n] for n in ORDER if n in found)  # the peer's build of the row avx2 stands with its command
     out = ["# Ponder on the CPU beside llama.cpp", "",
            f"{info['device']}, {info['threads']} threads; {info['peer']}. Both programs in turns, tokens per second: median (range). A ratio is that of the",
            "medians (in brackets the worst and the best pair of runs that stood beside each other). Last but one column: for tg the bytes",
