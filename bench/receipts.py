@@ -61,7 +61,7 @@ def second_turn(program, env, args):
     length = args.thought + args.answer + 100
     options = {"seed": 1, "temperature": 0.8, "num_predict": length, "num_ctx": length + 4096}
     follow = {"messages": None, "options": {**options, "num_predict": 8}}
-    ask = lambda url, history, colour: post(url, {**follow, "messages": history + [{"role": "user", "content": f"And why is it {colour} in the evening?"}]})
+    ask = lambda url, history, hour: post(url, {**follow, "messages": history + [{"role": "user", "content": f"And why is it red at {hour} in the evening?"}]})
     with program.serve(*args.compute, env=env) as url:
         # Words only: the reply ends where it is told to, and its text has as many tokens whatever weights the file has.
         ids = json.loads(program.run("tokenize", NAME, WORDS, env=env).stdout)
@@ -70,12 +70,12 @@ def second_turn(program, env, args):
         assert first["thinking_tokens"] > 0.9 * args.thought and first["answer_tokens"] > args.answer // 2, first
         history = [user, {"role": "assistant", "content": first["message"]["content"], "thinking": first["message"].get("thinking", "")}]
         time.sleep(args.rest)
-        warm = ask(url, history, "red")
-        others = [ask(url, history, colour) for colour in ("blue", "green", "white", "black", "brown")]
-        again = [ask(url, history, "red") for _ in range(5)]
+        warm = ask(url, history, 6)
+        others = [ask(url, history, hour) for hour in (5, 7, 8, 9, 4)]
+        again = [ask(url, history, 6) for _ in range(5)]
     with program.serve(*args.compute, env=env) as url:
         post(url, {"messages": [{"role": "user", "content": "x"}], "options": {"num_predict": 1}})
-        cold = ask(url, history, "red")
+        cold = ask(url, history, 6)
     assert all(o["prompt_eval_count"] == warm["prompt_eval_count"] for o in others), "the questions differ in length"
     assert warm["message"] == cold["message"], "the second turn differs from a cold run"
     ms = lambda r: r["first_token_duration"] / 1e6
