@@ -5,26 +5,10 @@
 
 #include <algorithm>
 
+#include "runtime/tiny_support.h"
+
 namespace ponder::runtime {
 namespace {
-
-const OpenModel& tiny() {
-  static const std::shared_ptr<const OpenModel> model = [] {
-    store::StoreOptions nowhere;
-    nowhere.root = "/nonexistent/ponder";
-    const store::Store store(nowhere);
-    return open_model(store, PONDER_SOURCE_DIR "/models/ponder-tiny-q4_k_m.gguf", true).value();
-  }();
-  return *model;
-}
-
-chat::Message say(const std::string& role, const std::string& content, const std::string& thinking = "") {
-  chat::Message m;
-  m.role = role;
-  m.content = content;
-  m.thinking = thinking;
-  return m;
-}
 
 ChatRequest request(std::vector<chat::Message> messages) {
   ChatRequest r;

@@ -7,22 +7,13 @@
 #include <random>
 
 #include "engine/replay.h"
+#include "runtime/tiny_support.h"
 
 namespace ponder::runtime {
 namespace {
 
 using engine::Action;
 using nlohmann::json;
-
-const OpenModel& tiny() {
-  static const std::shared_ptr<const OpenModel> model = [] {
-    store::StoreOptions nowhere;
-    nowhere.root = "/nonexistent/ponder";
-    const store::Store store(nowhere);
-    return open_model(store, PONDER_SOURCE_DIR "/models/ponder-tiny-q4_k_m.gguf", true).value();
-  }();
-  return *model;
-}
 
 // What chain `stream` said; it was cancelled unless it `ended`.
 Receipt chain(uint32_t stream, const std::string& text, bool ended) {
