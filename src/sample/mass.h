@@ -1,10 +1,13 @@
 // Probability as integer mass: floor(2^30 * exp(logit - max)). Sums of masses are exact, so top-p
 // and min-p cut at the same token whatever the order of summation, the vector width or the device.
-// exp is fixed: float32 +, - and *, each rounded to nearest, nothing contracted.
+// exp is fixed: float32 +, - and *, each rounded to nearest, nothing contracted. Cards run this very code
+// (backend/cuda/sampler.cu).
 #pragma once
 
 #include <cstdint>
 #include <span>
+
+#include "base/device_code.h"
 
 namespace ponder::sample {
 
@@ -13,7 +16,7 @@ constexpr uint64_t kMassOne = uint64_t(1) << kMassBits;  ///< the mass of the mo
 
 /// The mass of a token whose logit lies `x` <= 0 below the largest; 0 from about -20.8 on, for -inf
 /// and for NaN.
-inline int32_t mass(float x) {
+PONDER_HOST_DEVICE inline int32_t mass(float x) {
   x = x > -60.f ? x : -60.f;
   const float t = x * 1.44269504f;
   const float n = (t + 12582912.f) - 12582912.f;  // nearest integer (the sum has no bits after the point)
@@ -27,6 +30,24 @@ inline int32_t mass(float x) {
   p = p * r + 1.f;
   const int32_t bits = (int32_t(n) + 127 + kMassBits) << 23;
   return int32_t(p * __builtin_bit_cast(float, bits));
+}
+
+/// a * kMassOne as an integer, for a in [0, 1].
+PONDER_HOST_DEVICE inline uint64_t mass_fraction(float a) { return uint64_t(double(a) * double(kMassOne)); }
+
+/// The smallest sum of masses with at least `top_p` of `total`, the mass of all.
+PONDER_HOST_DEVICE inline uint64_t nucleus_goal(float top_p, uint64_t total) {
+  const unsigned __int128 exact = static_cast<unsigned __int128>(mass_fraction(top_p)) * total;
+  return uint64_t((exact + (kMassOne - 1)) >> kMassBits);
+}
+
+/// Tokens with a mass lie in buckets by how far their logit is below the largest; only the bucket in which a nucleus
+/// ends has to be sorted.
+constexpr int kBucketsPerUnit = 16;
+constexpr int kBuckets = 22 * kBucketsPerUnit;  // beyond 22 units nothing has a mass
+PONDER_HOST_DEVICE inline int mass_bucket(float below_max) {
+  const int bucket = int(below_max * kBucketsPerUnit);
+  return bucket < kBuckets ? bucket : kBuckets - 1;
 }
 
 /// Sum of the masses of all `logits` relative to `max`.

@@ -4,13 +4,8 @@
 // Keskar et al. 2019 (repetition penalty).
 #include "sample/penalties.h"
 
-#include <algorithm>
-#include <limits>
-
 namespace ponder::sample {
 namespace {
-constexpr float kForbidden = -std::numeric_limits<float>::infinity();
-
 bool has_penalty(const Params& p) {
   return p.repeat_last_n != 0 && (p.repeat_penalty != 1.f || p.presence_penalty != 0.f || p.frequency_penalty != 0.f);
 }
@@ -23,14 +18,10 @@ bool changes_logits(const Request& request) {
 
 void apply(std::span<const float> logits, const Request& request, std::span<float> out, std::span<float> counts) {
   const Params& p = *request.params;
-  constexpr float kLargest = std::numeric_limits<float>::max();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    const float x = logits[i] < kLargest ? logits[i] : kLargest;  // NaN becomes the largest here ...
-    out[i] = logits[i] == logits[i] ? x : kForbidden;             // ... and is forbidden here
-  }
+  for (size_t i = 0; i < logits.size(); ++i) out[i] = seen_logit(logits[i]);
   for (const auto& [token, bias] : p.logit_bias) {
     if (token < 0 || size_t(token) >= out.size()) continue;
-    out[size_t(token)] = bias <= -100.f ? kForbidden : std::min(out[size_t(token)] + bias, kLargest);
+    out[size_t(token)] = with_bias(out[size_t(token)], bias);
   }
   if (has_penalty(p)) {
     auto window = request.history;
@@ -43,10 +34,7 @@ void apply(std::span<const float> logits, const Request& request, std::span<floa
     for (TokenId t : window) {
       if (!in_vocabulary(t) || counts[size_t(t)] == 0.f) continue;
       float& x = out[size_t(t)];
-      if (x == kForbidden) continue;
-      x = x > 0.f ? x / p.repeat_penalty : x * p.repeat_penalty;
-      x -= counts[size_t(t)] * p.frequency_penalty + p.presence_penalty;
-      x = x < kLargest ? x : kLargest;
+      x = with_penalties(x, counts[size_t(t)], p.repeat_penalty, p.frequency_penalty, p.presence_penalty);
       counts[size_t(t)] = 0.f;  // done: it may stand in the window again
     }
   }

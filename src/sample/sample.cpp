@@ -20,35 +20,26 @@
 namespace ponder::sample {
 namespace {
 constexpr float kNone = -std::numeric_limits<float>::infinity();
-constexpr float kLargest = std::numeric_limits<float>::max();
 
-// a * 2^kMassBits as an integer, for a in [0, 1].
-uint64_t fraction(float a) { return uint64_t(double(a) * double(kMassOne)); }
-
-// The smallest leading part of the sorted `candidates` with at least `top_p` of `total`; its size,
-// or 0 when all of them together do not reach it.
-size_t nucleus(std::span<const Candidate> candidates, float max, float top_p, uint64_t total) {
-  const unsigned __int128 goal = static_cast<unsigned __int128>(fraction(top_p)) * total;
+// The smallest leading part of the sorted `candidates` whose masses reach `goal`; its size, or 0 when all of them
+// together do not reach it.
+size_t nucleus(std::span<const Candidate> candidates, float max, uint64_t goal) {
   uint64_t sum = 0;
   for (size_t i = 0; i < candidates.size(); ++i) {
     sum += uint64_t(mass(candidates[i].logit - max));
-    if (static_cast<unsigned __int128>(sum) * kMassOne >= goal) return i + 1;
+    if (sum >= goal) return i + 1;
   }
   return 0;
 }
 
-// The nucleus of `candidates`, of which any leading part of their order with mass `goal` / kMassOne is one, in no order.
-// They go to buckets by how far below the maximum they are; only the bucket in which the sum of masses crosses the goal
-// has to be sorted.
-void nucleus_of(std::span<const Candidate> candidates, float max, unsigned __int128 goal, std::vector<Candidate>& out) {
-  constexpr int kPerUnit = 16, kBuckets = 22 * kPerUnit;  // beyond 22 units a token has no mass
+// The nucleus of `candidates`, of which any leading part of their order with mass `goal` is one, in no order.
+void nucleus_of(std::span<const Candidate> candidates, float max, uint64_t goal, std::vector<Candidate>& out) {
   uint64_t sums[kBuckets] = {};
-  auto bucket = [max](float logit) { return std::min(int((max - logit) * kPerUnit), kBuckets - 1); };
+  auto bucket = [max](float logit) { return mass_bucket(max - logit); };
   for (const Candidate& c : candidates) sums[bucket(c.logit)] += uint64_t(mass(c.logit - max));
   int crossing = 0;
   uint64_t before_it = 0;
-  while (crossing < kBuckets - 1 && static_cast<unsigned __int128>(before_it + sums[crossing]) * kMassOne < goal)
-    before_it += sums[crossing++];
+  while (crossing < kBuckets - 1 && before_it + sums[crossing] < goal) before_it += sums[crossing++];
   out.clear();
   static thread_local std::vector<Candidate> last;  // kept, so that a draw need not allocate
   last.clear();
@@ -60,7 +51,7 @@ void nucleus_of(std::span<const Candidate> candidates, float max, unsigned __int
   }
   std::sort(last.begin(), last.end(), before);
   for (const Candidate& c : last) {
-    if (static_cast<unsigned __int128>(before_it) * kMassOne >= goal && !out.empty()) break;
+    if (before_it >= goal && !out.empty()) break;
     out.push_back(c);
     before_it += uint64_t(mass(c.logit - max));
   }
@@ -72,7 +63,7 @@ void whole_nucleus(std::span<const float> logits, std::span<const float> maxima,
                    std::vector<Candidate>& out) {
   constexpr uint64_t kFlat = 2000 * kMassOne;  // thousands of tokens are as good as the best: nobody is far from it
   const uint64_t total = total_mass(logits, max);
-  const unsigned __int128 goal = static_cast<unsigned __int128>(fraction(top_p)) * total;
+  const uint64_t goal = nucleus_goal(top_p, total);
   static thread_local std::vector<Candidate> close_by;  // kept, so that a draw need not allocate
   close_by.reserve(logits.size());
   for (const float reach : {6.f, -kNone}) {
@@ -90,7 +81,7 @@ void whole_nucleus(std::span<const float> logits, std::span<const float> maxima,
         close_by.push_back({TokenId(i), logits[i]});
       }
     }
-    if (static_cast<unsigned __int128>(sum) * kMassOne >= goal) break;
+    if (sum >= goal) break;
   }
   nucleus_of(close_by, max, goal, out);
 }
@@ -112,7 +103,7 @@ class Race {
   void enter(const Candidate& c) {
     const uint32_t group = uint32_t(c.token) / 4;
     if (group != group_) words_ = words(group_ = group);  // candidates come mostly in the order of their ids
-    enter(c.token, c.logit, words_[uint32_t(c.token) % 4]);
+    enter(c.token, c.logit, words_.word[uint32_t(c.token) % 4]);
   }
   PhiloxBlock words(uint32_t group) const {
     return noise_words(request_.params->seed, request_.stream, request_.position, group);
@@ -136,7 +127,7 @@ TokenId draw_from_all(std::span<const float> logits, std::span<const float> maxi
     for (size_t i = b * kBlock; i < end; i += 4) {
       const PhiloxBlock words = race.words(uint32_t(i / 4));
       for (size_t j = i; j < std::min(end, i + 4); ++j)
-        if (logits[j] > kNone) race.enter(TokenId(j), logits[j], words[j % 4]);
+        if (logits[j] > kNone) race.enter(TokenId(j), logits[j], words.word[j % 4]);
     }
   };
   const size_t first = size_t(std::find(maxima.begin(), maxima.end(), max) - maxima.begin());
@@ -155,7 +146,7 @@ void filter(std::span<const float> logits, std::span<const float> maxima, float 
   } else if (p.top_p < 1.f) {
     whole_nucleus(logits, maxima, max, p.top_p, survivors);
   } else {  // min-p alone
-    const uint64_t floor = fraction(p.min_p);
+    const uint64_t floor = mass_fraction(p.min_p);
     survivors.clear();
     for (size_t b = 0; b < maxima.size(); ++b) {
       if (maxima[b] == kNone || uint64_t(mass(maxima[b] - max)) < floor) continue;
@@ -166,10 +157,10 @@ void filter(std::span<const float> logits, std::span<const float> maxima, float 
   if (limited && p.top_p < 1.f) {
     uint64_t total = 0;
     for (const Candidate& c : survivors) total += uint64_t(mass(c.logit - max));
-    if (const size_t n = nucleus(survivors, max, p.top_p, total)) survivors.resize(n);
+    if (const size_t n = nucleus(survivors, max, nucleus_goal(p.top_p, total))) survivors.resize(n);
   }
   if (p.min_p > 0.f) {
-    const uint64_t floor = fraction(p.min_p);
+    const uint64_t floor = mass_fraction(p.min_p);
     std::erase_if(survivors,
                   [&](const Candidate& c) { return c.logit != max && uint64_t(mass(c.logit - max)) < floor; });
   }
@@ -232,6 +223,10 @@ Sampled sample(std::span<const float> logits, const Request& request, std::vecto
     if (request.top_logprobs > 0) result.top = most_likely(logits, request.top_logprobs, normalizer);
   }
   return result;
+}
+
+float gumbel(uint64_t seed, uint32_t stream, uint32_t position, TokenId token) {
+  return gumbel_of_word(noise_word(seed, stream, position, uint32_t(token)));
 }
 
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int n) {

@@ -7,18 +7,22 @@
 // Read first: sample/sample.cpp, whose results these are. Then sampler_test.cu.
 #include <algorithm>
 
-#include "backend/cuda/sample_device.cuh"
+#include "backend/cuda/ranks.cuh"
 #include "backend/cuda/sampler.h"
+#include "sample/mass.h"
+#include "sample/noise.h"
+#include "sample/penalties.h"
 
 namespace ponder::backend::cuda {
 namespace {
+
+using namespace sample;  // the arithmetic of draws is the host's own code
 
 constexpr int kBlock = 64;        // logits under one maximum
 constexpr int kChunkBlocks = 16;  // of them, to a thread block
 constexpr int kThreads = 256;     // of edit, maxima, spread
 constexpr int kChooseThreads = 1024;
 constexpr int kCandidates = 4096;  // sorted in shared memory
-constexpr int kPerUnit = 16, kBuckets = 22 * kPerUnit;
 
 // Where the sum of masses, from the most likely bucket on, reaches the goal.
 struct Crossing {
@@ -44,11 +48,8 @@ __device__ bool is_edited(const DrawRequest& r) { return r.n_edits > 0 || r.mask
 __device__ bool is_greedy(const DrawRequest& r) { return r.temperature <= 0.f || r.top_k == 1; }
 __device__ bool is_limited(const DrawRequest& r, int vocab) { return r.top_k > 0 && r.top_k < vocab; }
 
-// A logit as the filters see it: NaN never wins, infinity counts as the largest float when there is a draw.
-__device__ float clamp_logit(float x, bool draws) {
-  if (x != x) return kDeviceNone;
-  return draws && x > kDeviceLargest ? kDeviceLargest : x;
-}
+// A logit as the filters see it: without a draw infinity may win.
+__device__ float clamp_logit(float x, bool draws) { return draws || x != x ? seen_logit(x) : x; }
 
 struct Row {
   const float* values;
@@ -76,7 +77,7 @@ __global__ void copy_kernel(Rows rows, const uint32_t* mask) {
   for (int i = blockIdx.x * kThreads + threadIdx.x; i < rows.vocab; i += gridDim.x * kThreads) {
     bool allowed = true;
     if (r.mask_word >= 0) allowed = i / 32 < r.mask_words && (mask[r.mask_word + i / 32] >> (i % 32) & 1u) != 0;
-    to[i] = allowed ? clamp_logit(from[i], true) : kDeviceNone;
+    to[i] = allowed ? seen_logit(from[i]) : kForbidden;
   }
 }
 
@@ -91,13 +92,9 @@ __global__ void edit_kernel(Rows rows, const LogitEdit* edits) {
     if (first > 0 && own[first - 1].token == own[first].token) continue;
     float x = seen[own[first].token];
     for (int i = first; i < r.n_edits && own[i].token == own[first].token; ++i) {
-      if (own[i].is_bias != 0) {
-        x = own[i].value <= -100.f ? kDeviceNone : fminf(x + own[i].value, kDeviceLargest);
-      } else if (x != kDeviceNone) {
-        x = x > 0.f ? x / r.repeat_penalty : x * r.repeat_penalty;
-        x -= own[i].value * r.frequency_penalty + r.presence_penalty;
-        x = x < kDeviceLargest ? x : kDeviceLargest;
-      }
+      x = own[i].is_bias != 0
+              ? with_bias(x, own[i].value)
+              : with_penalties(x, own[i].value, r.repeat_penalty, r.frequency_penalty, r.presence_penalty);
     }
     seen[own[first].token] = x;
   }
@@ -116,7 +113,7 @@ __global__ void maxima_kernel(Rows rows) {
   const int lane = threadIdx.x % 32;
   for (int b = blockIdx.x * kChunkBlocks + threadIdx.x / 32; b < min(rows.n_blocks, int(blockIdx.x + 1) * kChunkBlocks);
        b += kThreads / 32) {
-    float m = kDeviceNone;
+    float m = kForbidden;
     for (int i = b * kBlock + lane; i < min(rows.vocab, (b + 1) * kBlock); i += 32) m = fmaxf(m, logits.at(i));
     for (int d = 16; d > 0; d /= 2) m = fmaxf(m, __shfl_xor_sync(~0u, m, d));
     if (lane == 0) rows.maxima[int64_t(row) * rows.n_blocks + b] = m;
@@ -152,13 +149,11 @@ __device__ uint64_t block_best(uint64_t x) {
 
 template <int kSize>
 __device__ float row_max(const Rows& rows, int row) {
-  float m = kDeviceNone;
+  float m = kForbidden;
 #pragma unroll 8
   for (int b = threadIdx.x; b < rows.n_blocks; b += kSize) m = fmaxf(m, rows.maxima[int64_t(row) * rows.n_blocks + b]);
   return block_max<kSize>(m);
 }
-
-__device__ int bucket_of(float max, float logit) { return min(int((max - logit) * kPerUnit), kBuckets - 1); }
 
 struct Race {
   const DrawRequest& r;
@@ -167,8 +162,8 @@ struct Race {
   __device__ void enter(float logit, int32_t token) {
     const float score = (logit - max) / r.temperature;
     const uint32_t word = noise_word(r.seed, r.stream, r.position, uint32_t(token));
-    if (best != 0 && !(score + gumbel_bound_of(word) >= value_of(best))) return;
-    const uint64_t rank = rank_of(score + gumbel_of(word), token);
+    if (best != 0 && !(score + gumbel_bound(word) >= value_of(best))) return;
+    const uint64_t rank = rank_of(score + gumbel_of_word(word), token);
     best = rank > best ? rank : best;
   }
 };
@@ -181,20 +176,20 @@ __global__ void spread_kernel(Rows rows) {
   if (r.active == 0 || is_greedy(r) || is_limited(r, rows.vocab)) return;
   const Row logits(rows, r, row);
   const float max = row_max<kThreads>(rows, row);
-  if (max == kDeviceNone) return;
+  if (max == kForbidden) return;
   __shared__ unsigned long long sums[kBuckets];
   const bool nucleus = r.top_p < 1.f;
   for (int i = threadIdx.x; i < kBuckets; i += kThreads) sums[i] = 0;
   __syncthreads();
   Race race{r, max};
-  const uint64_t floor = r.min_p > 0.f ? fraction_of(r.min_p) : 0;
+  const uint64_t floor = r.min_p > 0.f ? mass_fraction(r.min_p) : 0;
   const int first = blockIdx.x * kChunkBlocks * kBlock, last = min(rows.vocab, first + kChunkBlocks * kBlock);
   for (int i = first + threadIdx.x; i < last; i += kThreads) {
     const float x = logits.at(i);
     if (nucleus) {
-      const int32_t m = mass_of(x - max);
-      if (m != 0) atomicAdd(&sums[bucket_of(max, x)], (unsigned long long)m);
-    } else if (x > kDeviceNone && (x == max || uint64_t(mass_of(x - max)) >= floor)) {
+      const int32_t m = mass(x - max);
+      if (m != 0) atomicAdd(&sums[mass_bucket(max - x)], (unsigned long long)m);
+    } else if (x > kForbidden && (x == max || uint64_t(mass(x - max)) >= floor)) {
       race.enter(x, i);
     }
   }
@@ -258,18 +253,12 @@ __device__ void sort_ranks(uint64_t* list, int n) {
   __syncthreads();
 }
 
-// The smallest sum of masses that a nucleus of `total` needs.
-__device__ uint64_t goal_of(float top_p, uint64_t total) {
-  const unsigned __int128 exact = static_cast<unsigned __int128>(fraction_of(top_p)) * total;
-  return uint64_t((exact + (kDeviceMassOne - 1)) / kDeviceMassOne);
-}
-
 // What a nucleus needs of a sorted list: how many lead until their masses, on top of `sum`, reach `goal`. One warp.
 __device__ int nucleus_size(const uint64_t* list, int n, float max, uint64_t sum, uint64_t goal) {
   const int lane = threadIdx.x % 32;
   for (int first = 0; first < n; first += 32) {
     const int i = first + lane;
-    uint64_t here = i < n ? uint64_t(mass_of(value_of(list[i]) - max)) : 0;
+    uint64_t here = i < n ? uint64_t(mass(value_of(list[i]) - max)) : 0;
     for (int d = 1; d < 32; d *= 2) {
       const uint64_t below = __shfl_up_sync(~0u, here, d);
       if (lane >= d) here += below;
@@ -284,7 +273,7 @@ __device__ int nucleus_size(const uint64_t* list, int n, float max, uint64_t sum
 // Sum of the list's masses. One warp.
 __device__ uint64_t mass_sum(const uint64_t* list, int n, float max) {
   uint64_t sum = 0;
-  for (int i = threadIdx.x % 32; i < n; i += 32) sum += uint64_t(mass_of(value_of(list[i]) - max));
+  for (int i = threadIdx.x % 32; i < n; i += 32) sum += uint64_t(mass(value_of(list[i]) - max));
   for (int d = 16; d > 0; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
   return sum;
 }
@@ -305,7 +294,7 @@ __device__ Crossing find_crossing(const unsigned long long* masses, float top_p)
     if (lane >= d) upto += below;
   }
   Crossing c;
-  c.goal = goal_of(top_p, __shfl_sync(~0u, upto, 31));
+  c.goal = nucleus_goal(top_p, __shfl_sync(~0u, upto, 31));
   const unsigned reached = __ballot_sync(~0u, upto >= c.goal);
   const int where = reached != 0 ? __ffs(int(reached)) - 1 : 31;
   // Every lane walks its run, that of lane `where` counts; it ends in the run's last bucket at the latest.
@@ -323,7 +312,7 @@ __device__ Crossing find_crossing(const unsigned long long* masses, float top_p)
 }
 
 __device__ bool is_likely(const DrawRequest& r, float max, float x) {
-  return r.min_p <= 0.f || x == max || uint64_t(mass_of(x - max)) >= fraction_of(r.min_p);
+  return r.min_p <= 0.f || x == max || uint64_t(mass(x - max)) >= mass_fraction(r.min_p);
 }
 
 // A nucleus over everything: what lies in a bucket before the crossing is in it; what lies in the crossing's is noted.
@@ -334,7 +323,7 @@ __global__ void race_kernel(Rows rows) {
   if (r.active == 0 || is_greedy(r) || is_limited(r, rows.vocab) || r.top_p >= 1.f) return;
   const Row logits(rows, r, row);
   const float max = row_max<kThreads>(rows, row);
-  if (max == kDeviceNone) return;
+  if (max == kForbidden) return;
   __shared__ int crossing;
   if (threadIdx.x < 32) {
     const Crossing c = find_crossing(rows.masses + row * kBuckets, r.top_p);
@@ -348,8 +337,8 @@ __global__ void race_kernel(Rows rows) {
   const int first = blockIdx.x * kChunkBlocks * kBlock, last = min(rows.vocab, first + kChunkBlocks * kBlock);
   for (int i = first + threadIdx.x; i < last; i += kThreads) {
     const float x = logits.at(i);
-    if (!(x > kDeviceNone) || mass_of(x - max) == 0 || bucket_of(max, x) > crossing) continue;
-    if (bucket_of(max, x) == crossing) {
+    if (!(x > kForbidden) || mass(x - max) == 0 || mass_bucket(max - x) > crossing) continue;
+    if (mass_bucket(max - x) == crossing) {
       const int at = atomicAdd(&rows.n_candidates[row], 1);
       if (at < kCandidates) rows.candidates[int64_t(row) * kCandidates + at] = rank_of(x, i);
     } else if (is_likely(r, max, x)) {
@@ -373,7 +362,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
   const auto answer = [&](int32_t token) {
     if (threadIdx.x == 0) rows.tokens[row] = token;
   };
-  if (max == kDeviceNone) return answer(-1);
+  if (max == kForbidden) return answer(-1);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = kChooseThreads / 32;
   uint64_t best = 0;
   // Calls visit(logit, token) for all of the blocks of logits whose maximum is at least `lowest`.
@@ -383,7 +372,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
       __syncthreads();
       if (threadIdx.x == 0) n_found = 0;
       __syncthreads();
-      if (own < rows.n_blocks && maxima[own] >= lowest && maxima[own] != kDeviceNone)
+      if (own < rows.n_blocks && maxima[own] >= lowest && maxima[own] != kForbidden)
         found[atomicAdd(&n_found, 1)] = own;
       __syncthreads();
       for (int k = warp; k < n_found; k += n_warps)
@@ -409,10 +398,10 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
   const Crossing crossing = limited ? Crossing{} : rows.crossings[row];
   if (threadIdx.x == 0) n_list = limited ? 0 : rows.n_candidates[row];
   if (limited) {
-    float lowest = kDeviceNone;
+    float lowest = kForbidden;
     if (r.top_k < rows.n_blocks) lowest = unordered(kth_maximum(maxima, rows.n_blocks, r.top_k));
     visit_from(lowest, [&](float x, int token) {
-      if (!(x >= lowest && x > kDeviceNone)) return;
+      if (!(x >= lowest && x > kForbidden)) return;
       const int at = atomicAdd(&n_list, 1);
       if (at < kCandidates) list[at] = rank_of(x, token);
     });
@@ -430,7 +419,7 @@ __global__ void __launch_bounds__(kChooseThreads) choose_kernel(Rows rows) {
     if (warp == 0) {
       int kept = 0;
       if (limited) {
-        kept = nucleus_size(list, n, max, 0, goal_of(r.top_p, mass_sum(list, n, max)));
+        kept = nucleus_size(list, n, max, 0, nucleus_goal(r.top_p, mass_sum(list, n, max)));
       } else if (crossing.bucket == 0 || crossing.before < crossing.goal) {
         kept = nucleus_size(list, n, max, crossing.before, crossing.goal);
       }
