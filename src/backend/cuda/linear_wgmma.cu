@@ -307,8 +307,7 @@ __device__ __forceinline__ void multiply_item(const WideParams& p, Consumer& c, 
     fold(1, d[1], d_g, d_h);
     c.place = lo_place + 1 == kPlaces ? 0 : lo_place + 1;
     c.parity = c.place == 0 ? lo_parity ^ 1 : lo_parity;
-    __syncwarp();
-    c.release(&c.barriers.empty[slot]);
+    barrier_arrive(&c.barriers.empty[slot]);  // every lane, or racecheck does not see that they all have read
 
     const bool last = tile + 1 == p.tiles;
     if (tile % kSliceTiles != kSliceTiles - 1 && !last) continue;
@@ -426,12 +425,11 @@ __global__ void __launch_bounds__(kThreads, 1) linear_wgmma_kernel(const __grid_
   __shared__ float norms[2][kRows];
   launch_dependents();
   if (threadIdx.x == 0) {
-    for (int i = 0; i < kSlots; ++i)
-      barrier_init(&barriers.full[i], 1), barrier_init(&barriers.empty[i], kConsumers / 32);
+    for (int i = 0; i < kSlots; ++i) barrier_init(&barriers.full[i], 1), barrier_init(&barriers.empty[i], kConsumers);
     for (int i = 0; i < kPlaces; ++i)
       barrier_init(&barriers.plane_full[i], 1), barrier_init(&barriers.plane_empty[i], kConsumers / 32);
     for (int i = 0; i < 2; ++i)
-      barrier_init(&barriers.norms_full[i], kNormThreads), barrier_init(&barriers.norms_empty[i], kConsumers / 32);
+      barrier_init(&barriers.norms_full[i], kNormThreads), barrier_init(&barriers.norms_empty[i], kConsumers);
     barrier_init_done();
   }
   const bool normed = p.args.norm_weight != nullptr;
@@ -463,8 +461,7 @@ __global__ void __launch_bounds__(kThreads, 1) linear_wgmma_kernel(const __grid_
       const int place = c.items % 2;
       if (normed) barrier_wait(&barriers.norms_full[place], uint32_t(c.items / 2) & 1);
       finish_item(p, c, item, norms[place], sums);
-      __syncwarp();
-      if (normed) c.release(&barriers.norms_empty[place]);
+      if (normed) barrier_arrive(&barriers.norms_empty[place]);
     }
   }
 #endif

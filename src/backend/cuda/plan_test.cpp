@@ -229,6 +229,36 @@ TEST(CudaPlan, TheSameBitsWithBytes) {
   expect_the_same_bits(KvFormat::q8);
 }
 
+TEST(CudaPlan, OneLaunchOfManyRowsGivesTheBitsOfFew) {
+  PONDER_NEEDS_A_CARD();
+  // Wide enough for every ring of buffers to go round several times in each kernel.
+  synth::Options o;
+  o.shape.layers = 1;
+  o.shape.hidden = 1280;
+  o.shape.ffn = 2560;
+  o.shape.heads = 10;
+  o.shape.kv_heads = 2;
+  o.shape.vocab = 520;
+  o.type = "Q4_K_M";
+  auto plan = make_plan(cpu::make_model("wide", o));
+  const auto logits = [&](int chunk) {
+    auto s = plan->new_state();
+    std::vector<float> last;
+    for (int done = 0; done < 150; done += chunk) {
+      Batch b;
+      add(*plan, b, *s, 0, std::min(chunk, 150 - done), false);
+      b.rows.back().want_logits = true;
+      const auto results = run(*plan, b);
+      last.assign(results.back().logits.begin(), results.back().logits.end());
+    }
+    return last;
+  };
+  const auto want = logits(150);
+  EXPECT_EQ(logits(75), want);
+  EXPECT_EQ(logits(50), want);
+  EXPECT_EQ(logits(15), want);
+}
+
 void expect_forks_to_continue(KvFormat format) {
   PlanOptions o = options();
   o.kv_format = format;
