@@ -59,7 +59,7 @@ def main():
     out = ["# Ponder on the CPU beside llama.cpp", "",
            f"{info['device']}, {info['threads']} threads; {info['peer']}. Both programs in turns, tokens per second: median (range). A ratio is that of the",
            "medians (in brackets the worst and the best pair of runs that stood beside each other). Last but one column: for tg the bytes",
-           "of weights and KV read per second, beside a plain read of memory timed after the run; for pp the multiply-adds of the linear",
+           "of weights and KV read per second, beside a plain read of memory (mean of one just before and one just after); for pp the multiply-adds of the linear",
            "layers, beside the processor's int8 peak timed before it. Made by `bench/cpu_page.py` from `bench/results/cpu-*.json`, which",
            "hold every round; those are made by `bench/cpu-table PEER_PYTHON AVX2_PEER_PYTHON` (one row: `ONLY=name`).", "",
            "| row | model | test | precision, KV | Ponder | llama.cpp | ratio | floor | reached | of the limit beside it | rounds |",

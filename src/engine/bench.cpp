@@ -116,9 +116,11 @@ Result<BenchResult> Bench::measure(const BenchCase& c, const backend::StopFlag* 
   std::vector<double> rates, firsts, reads;
   double worked = 0, processor = 0, energy = 0;
   bool energy_known = bool(meters_.joules);
+  const bool reads_memory = !c.prompt && meters_.read_bandwidth;
   const double tokens = double(c.prompt ? c.n : steps * (1 + c.drafts)) * c.batch;
   for (int r = 0; r < options_.repeat; ++r) {
     rewind();
+    const double read_before = reads_memory ? meters_.read_bandwidth() : 0;
     const auto joules = energy_known ? meters_.joules() : std::nullopt;
     const double start = meters_.now(), cpu = meters_.cpu_seconds();
     PONDER_CHECK_OK(c.prompt ? prefill(states, c.n, &first, stop) : decode(states, steps, c.drafts, stop));
@@ -130,7 +132,8 @@ Result<BenchResult> Bench::measure(const BenchCase& c, const backend::StopFlag* 
     worked += took;
     rates.push_back(tokens / took);
     firsts.push_back(first);
-    if (!c.prompt && meters_.read_bandwidth) reads.push_back(meters_.read_bandwidth());
+    // Memory may change its speed within a run: the limit is the mean of a read before it and one after it.
+    if (reads_memory) reads.push_back((read_before + meters_.read_bandwidth()) / 2);
   }
   m.tokens_per_second = median(rates);
   m.slowest = *std::min_element(rates.begin(), rates.end());

@@ -39,7 +39,7 @@ struct BenchResult {
   double host_cores = 0;                        ///< processor seconds per second
   std::optional<double> joules_per_token = {};  ///< of all sequences together
   double fraction = 0;                          ///< of the device's limit, 0 where that is unknown
-  double read_bandwidth = 0;                    ///< answers: measured beside each run, the median
+  double read_bandwidth = 0;                    ///< answers: the mean of before and after each run, their median
 };
 
 struct BenchOptions {

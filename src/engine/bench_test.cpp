@@ -53,6 +53,14 @@ TEST(Bench, StepsOfOneAndOfManySequences) {
   EXPECT_NEAR(four.joules_per_token.value_or(0), 1.4 / 4, 1e-9);
 }
 
+TEST(Bench, TheLimitIsReadBeforeAndAfter) {
+  Rig rig;
+  rig.meters.read_bandwidth = [n = 0]() mutable { return n++ % 2 ? 3e6 : 1e6; };
+  const BenchResult m = rig.measure({.n = 20, .depth = 100});
+  EXPECT_EQ(m.read_bandwidth, 2e6);
+  EXPECT_NEAR(m.fraction, 4 * 110 / 0.011 / 2e6, 1e-9);
+}
+
 TEST(Bench, StepsWithDrafts) {
   Rig rig;
   const BenchResult m = rig.measure({.n = 20, .drafts = 3});
