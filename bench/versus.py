@@ -100,6 +100,18 @@ def line(r):
             f"{100 * m(r['fraction_of_limit']):.0f} % of {m(r['limit']):.0f} {unit} |")
 
 
+def save(args, version, rows, about):
+    info = {'date': time.strftime('%Y-%m-%d'), 'command': ' '.join(os.path.basename(a) if os.path.isabs(a) else a for a in sys.argv),
+            'threads': args.threads, 'precision': args.precision, 'kernel': platform.release(),
+            'peer': f'llama-cpp-python {version}, {args.peer}, flash attention on and off (its best counts)', **about}
+    os.makedirs(os.path.dirname(args.out) or '.', exist_ok=True)
+    json.dump({**info, 'rows': rows}, open(args.out + '.json', 'w'), indent=1)
+    with open(args.out + '.md', 'w') as f:
+        f.write(f"# Ponder beside llama.cpp\n\n{info['date']}, {about['device']}, {args.threads} threads, precision {args.precision} "
+                f"({about['numerics_id']}, {about['isa']}), KV {about['kv_format']}; {info['peer']}. {args.rounds} rounds in turns, medians.\n\n"
+                f"{HEAD}\n" + '\n'.join(map(line, rows)) + '\n')
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('models', nargs='+'); p.add_argument('--peer-python', required=True); p.add_argument('--ponder', default='build/ponder')
@@ -110,22 +122,13 @@ def main():
     p.add_argument('--out'); p.add_argument('--floor', type=float, help='smallest ratio allowed')
     args = p.parse_args()
     print(HEAD)
-    rows, about = [], {}
+    version = subprocess.run([args.peer_python, '-c', 'import llama_cpp; print(llama_cpp.__version__)'], capture_output=True, text=True).stdout.strip()
+    rows = []
     for model in args.models:
         more, about = versus(args, model)
         rows += more
-    about = {k: about[k] for k in ('device', 'isa', 'numerics_id', 'kv_format')}
-    version = subprocess.run([args.peer_python, '-c', 'import llama_cpp; print(llama_cpp.__version__)'], capture_output=True, text=True).stdout.strip()
-    if args.out:
-        info = {'date': time.strftime('%Y-%m-%d'), 'command': ' '.join(os.path.basename(a) if os.path.isabs(a) else a for a in sys.argv),
-                'threads': args.threads, 'precision': args.precision, 'kernel': platform.release(),
-                'peer': f'llama-cpp-python {version}, {args.peer}, flash attention on and off (its best counts)', **about}
-        os.makedirs(os.path.dirname(args.out) or '.', exist_ok=True)
-        json.dump({**info, 'rows': rows}, open(args.out + '.json', 'w'), indent=1)
-        with open(args.out + '.md', 'w') as f:
-            f.write(f"# Ponder beside llama.cpp\n\n{info['date']}, {about['device']}, {args.threads} threads, precision {args.precision} "
-                    f"({about['numerics_id']}, {about['isa']}), KV {about['kv_format']}; {info['peer']}. {args.rounds} rounds in turns, medians.\n\n"
-                    f"{HEAD}\n" + '\n'.join(map(line, rows)) + '\n')
+        if args.out:  # after each file: what was measured is kept when the rest is interrupted
+            save(args, version, rows, {k: about[k] for k in ('device', 'isa', 'numerics_id', 'kv_format')})
     if args.floor and any(r['ratio'] < args.floor for r in rows):
         sys.exit(f'a ratio is below the floor of {args.floor}')
 
