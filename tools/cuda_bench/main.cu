@@ -280,7 +280,14 @@ int run(int argc, char** argv) {
       {"gate+up q4_1", {q4_1, q4_1}, {18944, 18944}, 2, 3584, true, Epilogue::silu},
       {"gate+up q5_0", {q5_0, q5_0}, {18944, 18944}, 2, 3584, true, Epilogue::silu},
       {"o f16", {f16}, {3584}, 1, 3584, false, Epilogue::add},
+      {"qkv f16", {f16, f16, f16}, {3584, 512, 512}, 3, 3584, true, Epilogue::store},
+      {"gate+up f16", {f16, f16}, {18944, 18944}, 2, 3584, true, Epilogue::silu},
       {"down f16", {f16}, {3584}, 1, 18944, false, Epilogue::add},
+      {"head f16", {f16}, {152064}, 1, 3584, true, Epilogue::store},
+      {"o bf16", {bf16}, {3584}, 1, 3584, false, Epilogue::add},
+      {"gate+up bf16", {bf16, bf16}, {18944, 18944}, 2, 3584, true, Epilogue::silu},
+      {"down bf16", {bf16}, {3584}, 1, 18944, false, Epilogue::add},
+      {"down f32", {f32}, {3584}, 1, 18944, false, Epilogue::add},
   };
   std::vector<int> counts;
   for (int i = 2; i < argc; ++i) counts.push_back(std::atoi(argv[i]));

@@ -21,7 +21,12 @@
 //
 // The quants of part order follow the canonical form of quant/format.h: block b of a tile is columns 32b .. 32b + 31.
 // Q4_K, Q6_K, Q5_x, Q4_x hold unsigned q; Q8_0 holds signed bytes.
-// Float matrices (F16, BF16, F32) are row-major, rows padded to 16, columns to 256, with zeros.
+//
+// F16, BF16: a tile is 16 steps of 16 columns, 512 B each; in a step, lane l = 4g + t owns 16 B, two columns a word:
+//                x: row g,     columns 4t, 4t + 1            y: row g + 8, same columns
+//                z: row g,     columns 4t + 2, + 3           w: row g + 8, same columns
+//            which is the A fragment of mma.m16n8k16, with the columns of a step in an order of our own
+// F32: row-major, rows padded to 16, columns to 256, with zeros.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -39,6 +44,7 @@ constexpr int kTileColumns = 256;
 enum class TileKind : uint8_t { q4_k, q5_k, q6_k, q4_0, q4_1, q5_0, q5_1, q8_0, f16, bf16, f32 };
 
 __host__ __device__ constexpr bool is_float(TileKind kind) { return kind >= TileKind::f16; }
+__host__ __device__ constexpr bool is_half(TileKind kind) { return kind == TileKind::f16 || kind == TileKind::bf16; }
 
 /// Bytes of one tile (for float kinds: of 16 rows x 256 columns).
 __host__ __device__ constexpr int tile_bytes(TileKind kind) {

@@ -13,7 +13,8 @@ namespace {
 constexpr int kWarpsPerBlock = 4;
 constexpr int kMostRowsTogether = 16;
 
-/// grid: (groups / kWarpsPerBlock, rows). A warp quantises one group.
+/// grid: (groups / kWarpsPerBlock, rows). A warp quantises (for F16 and BF16 weights: splits) one group.
+template <TileKind K>
 __global__ void __launch_bounds__(kWarpsPerBlock * 32)
     quantize_kernel(const float* x, int64_t x_stride, const float* norm, int columns, int groups, LinearScratch out) {
   launch_dependents();
@@ -30,10 +31,17 @@ __global__ void __launch_bounds__(kWarpsPerBlock * 32)
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] = __fmul_rn(v[i], w[i]);
   }
-  const QuantizedLane q = quantize_group(v);
-  store_planes(q, lane, out.planes + at * kPlaneBytes);
-  store_sums(q, lane, out.sums + at);
-  if (lane == 0) out.dy[at] = q.dy;
+  if constexpr (is_half(K)) {
+    SplitWords<K> words[2];
+    const float dy = split_group<K>(v, words);
+    store_split<K>(words, lane, out.planes + at * plane_bytes(K));
+    if (lane == 0) out.dy[at] = dy;
+  } else {
+    const QuantizedLane q = quantize_group(v);
+    store_planes(q, lane, out.planes + at * kPlaneBytes);
+    store_sums(q, lane, out.sums + at);
+    if (lane == 0) out.dy[at] = q.dy;
+  }
 }
 
 /// y = activation(gate) * up, where the two came from separate launches (formats that no kernel reads together).
@@ -66,7 +74,7 @@ bool common_pair(const LinearArgs& args, KindPair* pair) {
     if (a != b) return false;
     b = k;
   }
-  return !is_float(a) && !is_float(b) && kernel_pair(a, b, pair);
+  return a != TileKind::f32 && kernel_pair(a, b, pair);
 }
 
 /// One matrix of args alone, its result stored as it is.
@@ -105,8 +113,12 @@ cudaError_t valid(const LinearArgs& a) {
 cudaError_t quantize_rows(const LinearArgs& args, const LinearScratch& scratch, const Launch& launch) {
   const int groups = args.w[0].column_tiles();
   const dim3 grid(unsigned((groups + kWarpsPerBlock - 1) / kWarpsPerBlock), unsigned(args.n_rows));
-  return launch_kernel(quantize_kernel, grid, dim3(kWarpsPerBlock * 32), 0, launch, args.x, args.x_stride,
-                       args.norm_weight, args.w[0].columns, groups, scratch);
+  const TileKind kind = args.w[0].kind;
+  return launch_kernel(kind == TileKind::f16    ? quantize_kernel<TileKind::f16>
+                       : kind == TileKind::bf16 ? quantize_kernel<TileKind::bf16>
+                                                : quantize_kernel<TileKind::q4_k>,  // for all integers
+                       grid, dim3(kWarpsPerBlock * 32), 0, launch, args.x, args.x_stride, args.norm_weight,
+                       args.w[0].columns, groups, scratch);
 }
 
 size_t linear_scratch_bytes(int max_rows, int columns, int outputs) {
@@ -148,10 +160,14 @@ cudaError_t linear(const LinearArgs& args, const Launch& launch) {
     }
     return linear_float(args, launch);
   }
-  if (args.n_rows == 1) return linear_one(args, pair, launch);
-  cudaError_t e = quantize_rows(args, linear_scratch(args.scratch, args.n_rows, args.w[0].column_tiles()), launch);
-  if (e == cudaSuccess) e = many ? linear_gemm(args, pair.a, launch) : linear_rows(args, pair, launch);
+  cudaError_t e = args.n_rows == 1 ? linear_one(args, pair, launch) : cudaErrorNotSupported;
   if (e != cudaErrorNotSupported) return e;
+  e = quantize_rows(args, linear_scratch(args.scratch, args.n_rows, args.w[0].column_tiles()), launch);
+  if (e == cudaSuccess)
+    e = !many             ? linear_rows(args, pair, launch)
+        : is_half(pair.a) ? linear_halves(args, pair.a, launch)
+                          : linear_gemm(args, pair.a, launch);
+  if (e != cudaErrorNotSupported || args.n_rows == 1) return e;
   return in_parts(args, many ? kMostRowsTogether : (args.n_rows + 1) / 2, launch);
 }
 

@@ -12,7 +12,9 @@
 //     acc = fma(dy, (s_0 + s_1) + (s_2 + s_3), acc)
 //   A slice is 2 tiles, one acc from zero; a panel is 4 slices, added in order; panels are added in order.
 //   With a norm, r = 1 / sqrt(mean x^2 + epsilon) multiplies the sum; then bias is added; then residual or activation.
-//   Float weights: float32 products of v in a fixed order (linear_float.cu).
+//   F16, BF16: v as two or three numbers of the weights' format, so much of it that nothing of a float is lost
+//     (halves.cuh); a slice is 128 columns in one accumulator of the tensor cores, times dy; a panel is 16 slices.
+//   F32: float32 products of v in a fixed order (linear_float.cu).
 #pragma once
 
 #include <cuda_runtime.h>

@@ -48,14 +48,6 @@ struct StageView {
   __device__ __forceinline__ float dy(int i) const { return factors[4 * i]; }
 };
 
-__device__ __forceinline__ void copy_async4(uint32_t to, const void* from) {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.ca.shared.global [%0],[%1],4;" ::"r"(to), "l"(from) : "memory");
-#else
-  asm volatile("st.shared.u32 [%0],%1;" ::"r"(to), "r"(*static_cast<const uint32_t*>(from)) : "memory");
-#endif
-}
-
 /// grid: (blocks of rows, blocks of row tiles): neighbours in time share the weights.
 template <TileKind K>
 __global__ void __launch_bounds__(kWarps * 32, 1) linear_gemm_kernel(const __grid_constant__ GemmParams gp) {

@@ -1,4 +1,4 @@
-// A quantised linear layer for one row: decode at batch 1, where only the memory's speed should count.
+// A linear layer for one row: decode at batch 1, where only the memory's speed should count.
 //
 // A thread block owns a few row tiles, its warps equal shares of their slices. Every warp first fills its own ring with
 // weights, which do not depend on the kernel before; only then it waits for that kernel (programmatic dependent
@@ -19,14 +19,15 @@ constexpr int kBatch = 5;  // groups that a warp loads before it quantises the f
 struct Shared {
   int planes, sums, dy, squares, partial, ring, end;
 };
+template <TileKind K>
 __host__ __device__ inline Shared shared_layout(int tiles, int local_tiles, int warps, int depth, int slot) {
   Shared s;
   s.planes = 0;
-  s.sums = s.planes + tiles * kPlaneBytes;
-  s.dy = s.sums + tiles * int(sizeof(GroupSums));
+  s.sums = s.planes + tiles * plane_bytes(K);
+  s.dy = s.sums + (is_half(K) ? 0 : tiles * int(sizeof(GroupSums)));
   s.squares = s.dy + tiles * 4;
   s.partial = s.squares + tiles * 4 + 16;
-  s.ring = (s.partial + local_tiles * slices_of(tiles) * kTileRows * 4 + 127) & ~127;
+  s.ring = (s.partial + local_tiles * Sums<K>::slices(tiles) * kTileRows * 4 + 127) & ~127;
   s.end = s.ring + warps * depth * slot;
   return s;
 }
@@ -50,7 +51,8 @@ struct Walk {
   }
 };
 
-/// Norms and quantises the row into shared memory.
+/// Norms and quantises the row (for F16 and BF16 weights: splits it) into shared memory.
+template <TileKind K>
 __device__ __forceinline__ void stage_row(const LinearParams& p, uint8_t* shared, const Shared& at,
                                           const float (&first_weights)[8], int warp, int lane) {
   const LinearArgs& a = p.args;
@@ -78,10 +80,18 @@ __device__ __forceinline__ void stage_row(const LinearParams& p, uint8_t* shared
 #pragma unroll
         for (int k = 0; k < 8; ++k) v[i][k] = __fmul_rn(v[i][k], w[k]);
       }
-      const QuantizedLane q = quantize_group(v[i]);
-      store_planes(q, lane, shared + at.planes + group * kPlaneBytes);
-      store_sums(q, lane, reinterpret_cast<GroupSums*>(shared + at.sums) + group);
-      if (lane == 0) reinterpret_cast<float*>(shared + at.dy)[group] = q.dy;
+      float dy;
+      if constexpr (is_half(K)) {
+        SplitWords<K> words[2];
+        dy = split_group<K>(v[i], words);
+        store_split<K>(words, lane, shared + at.planes + group * plane_bytes(K));
+      } else {
+        const QuantizedLane q = quantize_group(v[i]);
+        store_planes(q, lane, shared + at.planes + group * kPlaneBytes);
+        store_sums(q, lane, reinterpret_cast<GroupSums*>(shared + at.sums) + group);
+        dy = q.dy;
+      }
+      if (lane == 0) reinterpret_cast<float*>(shared + at.dy)[group] = dy;
     }
   }
 }
@@ -90,12 +100,15 @@ template <TileKind A, TileKind B>
 __global__ void __launch_bounds__(kMaxWarps * 32, 1) linear_one_kernel(const __grid_constant__ LinearParams p) {
   extern __shared__ __align__(128) uint8_t shared[];
   launch_dependents();
-  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, tiles = p.tiles, slices = slices_of(tiles);
-  const Shared at = shared_layout(tiles, p.max_local_tiles, p.warps, p.depth, p.slot_bytes);
+  static_assert(is_half(A) == is_half(B));
+  using S = Sums<A>;
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, tiles = p.tiles, slices = S::slices(tiles),
+            runs = S::runs(tiles);
+  const Shared at = shared_layout<A>(tiles, p.max_local_tiles, p.warps, p.depth, p.slot_bytes);
   int begin, end;
   local_range(p, blockIdx.x, gridDim.x, &begin, &end);
-  const int units = (end - begin) * slices;
-  const auto first_tile = [&](int unit) { return unit / slices * tiles + unit % slices * kSliceTiles; };
+  const int units = (end - begin) * runs;
+  const auto first_tile = [&](int unit) { return unit / runs * tiles + unit % runs * S::kRunTiles; };
   const int tile_begin = first_tile(units * warp / p.warps), tile_end = first_tile(units * (warp + 1) / p.warps);
   const uint32_t ring = shared_address(shared) + at.ring + warp * p.depth * p.slot_bytes;
 
@@ -126,7 +139,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) linear_one_kernel(const __g
   if (p.args.norm_weight != nullptr && warp < tiles)
     load_group(p.args.norm_weight, warp * kTileColumns, p.columns, lane, weights);
   wait_for_previous_kernel();
-  stage_row(p, shared, at, weights, warp, lane);
+  stage_row<A>(p, shared, at, weights, warp, lane);
   // What the residual stream holds for this thread's first number: asked for now, needed at the end.
   float residual = 0;
   const auto number_at = [&](int i, TileAddress* where) {
@@ -145,22 +158,27 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) linear_one_kernel(const __g
   const uint32_t planes = shared_address(shared) + at.planes, sums = shared_address(shared) + at.sums;
   int local = tile_begin / tiles, column = tile_begin % tiles, slot = 0;
   TileKind kind = p.args.w[locate(p.args, begin + local).matrix].kind;
-  float acc = 0;
+  float acc[S::kRunSlices] = {};
   for (int i = tile_begin; i < tile_end; ++i) {
     ring_wait(p.depth);
     const uint32_t tile = ring + slot * p.slot_bytes;
-    if (A == B || kind == A) {
-      dot_one<A>(tile, planes + column * kPlaneBytes, sums + column * int(sizeof(GroupSums)), dy[column], lane, acc);
+    if constexpr (is_half(A)) {
+      dot_one_split<A>(tile, planes + column * plane_bytes(A), dy[column], lane, acc);
+    } else if (A == B || kind == A) {
+      dot_one<A>(tile, planes + column * kPlaneBytes, sums + column * int(sizeof(GroupSums)), dy[column], lane, acc[0]);
     } else {
-      dot_one<B>(tile, planes + column * kPlaneBytes, sums + column * int(sizeof(GroupSums)), dy[column], lane, acc);
+      dot_one<B>(tile, planes + column * kPlaneBytes, sums + column * int(sizeof(GroupSums)), dy[column], lane, acc[0]);
     }
     __syncwarp();
     issue(slot);
     if (++slot == p.depth) slot = 0;
-    const int slice = column / kSliceTiles;
-    if (++column == tiles || column % kSliceTiles == 0) {
-      if ((lane & 3) < 2) partial[(local * slices + slice) * kTileRows + (lane >> 2) + 8 * (lane & 3)] = acc;
-      acc = 0;
+    const int slice = column / S::kRunTiles * S::kRunSlices;
+    if (++column == tiles || column % S::kRunTiles == 0) {
+#pragma unroll
+      for (int s = 0; s < S::kRunSlices; ++s) {
+        if ((lane & 3) < 2) partial[(local * slices + slice + s) * kTileRows + (lane >> 2) + 8 * (lane & 3)] = acc[s];
+        acc[s] = 0;
+      }
     }
     if (column == tiles) {
       column = 0;
@@ -175,7 +193,7 @@ __global__ void __launch_bounds__(kMaxWarps * 32, 1) linear_one_kernel(const __g
 
   const float rms = squares[tiles];
   const auto sum = [&](int local_tile, int r) {
-    return add_slices(partial + local_tile * slices * kTileRows + r, slices, kTileRows);
+    return add_slices<S::kPanel>(partial + local_tile * slices * kTileRows + r, slices, kTileRows);
   };
   if (is_gated(p.args.epilogue)) {
     for (int i = threadIdx.x; i < (end - begin) / 2 * kTileRows; i += blockDim.x) {
@@ -212,14 +230,14 @@ cudaError_t launch_one(const LinearArgs& args, const Launch& launch) {
   for (;; blocks = min(groups, blocks * 2)) {
     p.max_local_tiles = (groups + blocks - 1) / blocks * group;
     for (p.warps = kMaxWarps; p.warps >= 4; p.warps /= 2)
-      for (p.depth = kMaxDepth; p.depth >= (p.warps > 4 ? 2 : 1); --p.depth) {
-        const int bytes = shared_layout(p.tiles, p.max_local_tiles, p.warps, p.depth, p.slot_bytes).end;
+      for (p.depth = kMaxDepth; p.depth >= (p.warps > 4 && !is_half(A) ? 2 : 1); --p.depth) {
+        const int bytes = shared_layout<A>(p.tiles, p.max_local_tiles, p.warps, p.depth, p.slot_bytes).end;
         if (bytes > limit) continue;
         if (const cudaError_t e = allow_shared(linear_one_kernel<A, B>, size_t(bytes)); e != cudaSuccess) return e;
         return launch_kernel(linear_one_kernel<A, B>, dim3(unsigned(blocks)), dim3(unsigned(p.warps * 32)),
                              size_t(bytes), launch, p);
       }
-    if (blocks == groups) return cudaErrorInvalidConfiguration;
+    if (blocks == groups) return cudaErrorNotSupported;  // a long row of split numbers, and little shared memory
   }
 }
 

@@ -1,7 +1,8 @@
-// What the kernels of quantised linear layers share: their parameters, the walk of a warp over tiles of weights through
+// What the kernels of linear layers share: their parameters, the walk of a warp over tiles of weights through
 // its own ring of shared memory, the sums of slices, and what happens to a finished number.
 #pragma once
 
+#include "backend/cuda/halves.cuh"
 #include "backend/cuda/launch.h"
 #include "backend/cuda/linear.h"
 #include "backend/cuda/ptx.cuh"
@@ -19,7 +20,17 @@ struct LinearParams {
 };
 
 __host__ __device__ constexpr bool is_gated(Epilogue e) { return e == Epilogue::silu || e == Epilogue::gelu; }
-__host__ __device__ constexpr int slices_of(int tiles) { return (tiles + kSliceTiles - 1) / kSliceTiles; }
+
+/// A run is what a warp sums without a break, and gives to the others as so many slices: integers, one slice of two
+/// tiles; F16 and BF16, one tile of two slices. A panel has 2,048 columns in both.
+template <TileKind K>
+struct Sums {
+  static constexpr int kRunTiles = is_half(K) ? 1 : kSliceTiles;
+  static constexpr int kRunSlices = is_half(K) ? kHalfSlices : 1;
+  static constexpr int kPanel = kPanelTiles / kRunTiles * kRunSlices;  ///< slices of a panel
+  __host__ __device__ static constexpr int runs(int tiles) { return (tiles + kRunTiles - 1) / kRunTiles; }
+  __host__ __device__ static constexpr int slices(int tiles) { return runs(tiles) * kRunSlices; }
+};
 
 /// Where row tile `index` of a launch lies: matrices one after the other; gated ones alternate, so that a thread block
 /// owns both numbers of a product.
@@ -83,13 +94,14 @@ __device__ __forceinline__ float finish(const LinearArgs& a, int matrix, int row
   return a.y_scale != 1.f ? __fmul_rn(v, a.y_scale) : v;
 }
 
-/// Sums of a row's slices (stride floats apart): slices of a panel in order, panels in order.
+/// Sums of a row's slices (stride floats apart): kPanel slices of a panel in order, panels in order.
+template <int kPanel>
 __device__ __forceinline__ float add_slices(const float* slice, int n, int stride) {
   float total = 0;
-  for (int first = 0; first < n; first += kPanelSlices) {
+  for (int first = 0; first < n; first += kPanel) {
     float panel = slice[first * stride];
 #pragma unroll
-    for (int i = 1; i < kPanelSlices; ++i)
+    for (int i = 1; i < kPanel; ++i)
       if (first + i < n) panel = __fadd_rn(panel, slice[(first + i) * stride]);
     total = first == 0 ? panel : __fadd_rn(total, panel);
   }
@@ -139,18 +151,26 @@ cudaError_t with_kinds(KindPair kinds, const Launcher& launch) {
       return launch.template operator()<q5_1, q5_1>();
     case q8_0:
       return launch.template operator()<q8_0, q8_0>();
+    case f16:
+      return launch.template operator()<f16, f16>();
+    case bf16:
+      return launch.template operator()<bf16, bf16>();
     default:
       return cudaErrorInvalidValue;
   }
 }
 
+/// One row. cudaErrorNotSupported where its columns do not fit.
 cudaError_t linear_one(const LinearArgs& args, KindPair kinds, const Launch& launch);
 /// cudaErrorNotSupported where so many rows do not fit.
 cudaError_t linear_rows(const LinearArgs& args, KindPair kinds, const Launch& launch);
 /// Rows quantised before, in args.scratch; all matrices of one kind. cudaErrorNotSupported where a stage does not fit.
 cudaError_t linear_gemm(const LinearArgs& args, TileKind kind, const Launch& launch);
+/// The same for F16 and BF16; cudaErrorNotSupported also where parts of 16 rows are faster.
+cudaError_t linear_halves(const LinearArgs& args, TileKind kind, const Launch& launch);
 /// Any mix of K-quants, rows quantised by itself. cudaErrorNotSupported where the card or the launch is not of its kind.
 cudaError_t linear_wide(const LinearArgs& args, const Launch& launch);
+/// One matrix of F32, any number of rows.
 cudaError_t linear_float(const LinearArgs& args, const Launch& launch);
 
 }  // namespace ponder::backend::cuda

@@ -8,8 +8,8 @@ namespace ponder::backend::cuda {
 
 /// Views of LinearArgs::scratch. All arrays are [row][group of 256 columns].
 struct LinearScratch {
-  uint8_t* planes;  ///< kPlaneBytes each
-  GroupSumsMany* sums;
+  uint8_t* planes;      ///< plane_bytes(kind of weights) each
+  GroupSumsMany* sums;  ///< (integers)
   float *dy, *squares;  ///< squares: sums of squares of x, for the norm
   float* panels;        ///< [panel][row][16 * row tiles]: sums of panels, where they are spread over blocks
   size_t bytes;         ///< of all but the panels
@@ -24,7 +24,7 @@ inline LinearScratch linear_scratch(void* base, int rows, int tiles) {
     return p;
   };
   const size_t n = size_t(rows) * size_t(tiles);
-  s.planes = take(n * kPlaneBytes);
+  s.planes = take(n * kMostPlaneBytes);
   s.sums = reinterpret_cast<GroupSumsMany*>(take(n * sizeof(GroupSumsMany)));
   s.dy = reinterpret_cast<float*>(take(n * 4));
   s.squares = reinterpret_cast<float*>(take(n * 4));
@@ -77,7 +77,7 @@ inline size_t linear_scratch_used(int rows, int tiles) {
 
 /// Norms (weights only) and quantises all rows of args into images; rows that fill the last image are zeros.
 cudaError_t quantize_wide(const LinearArgs& args, const WideScratch& scratch, const Launch& launch);
-/// Norms (weights only: the factor comes at the end) and quantises all rows of args.
+/// Norms (weights only: the factor comes at the end) all rows of args and quantises or splits them, as args' weights need.
 cudaError_t quantize_rows(const LinearArgs& args, const LinearScratch& scratch, const Launch& launch);
 
 }  // namespace ponder::backend::cuda

@@ -219,16 +219,18 @@ INSTANTIATE_TEST_SUITE_P(Formats, CudaLinear,
                          testing::Values("Q4_K", "Q6_K", "Q5_K", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"),
                          [](const auto& info) { return std::string(info.param); });
 
-/// Float weights: against double, and rows together as alone.
-void test_floats(Card& s, const char* type, int rows, int columns, bool norm, Epilogue epilogue) {
-  constexpr int kMost = 40;
+/// Float weights: against double, and rows together as alone. `magnitude` of the inputs; every seventh number is a thousand
+/// times smaller, so that a common scale must not cost it its digits.
+void test_floats(Card& s, const char* type, int rows, int columns, bool norm, Epilogue epilogue, float magnitude = 1) {
+  constexpr int kMost = 150;
   const std::string name = std::string(type) + " " + std::to_string(rows) + "x" + std::to_string(columns);
   TestMatrix w(type, rows, columns, 16);
   std::vector<float> weights(size_t(rows) * size_t(columns));
   w.format->dequantize(w.raw.data(), weights.data(), weights.size());
   const int x_stride = (columns + 3) / 4 * 4;
-  const std::vector<float> x = random_floats(size_t(kMost) * size_t(x_stride), 17),
-                           gain = random_floats(size_t(columns), 18), bias = random_floats(size_t(rows), 19),
+  std::vector<float> x = random_floats(size_t(kMost) * size_t(x_stride), 17, magnitude);
+  for (size_t i = 0; i < x.size(); i += 7) x[i] *= 1e-3f;
+  const std::vector<float> gain = random_floats(size_t(columns), 18), bias = random_floats(size_t(rows), 19, magnitude),
                            before = random_floats(size_t(kMost) * size_t(rows), 20);
   Buffer<float> dx(x), dgain(gain), dbias(bias), dy(before);
   Buffer<uint8_t> scratch(linear_scratch_bytes(kMost, columns, rows));
@@ -237,6 +239,7 @@ void test_floats(Card& s, const char* type, int rows, int columns, bool norm, Ep
   if (norm) a.norm_weight = dgain.get(), a.epsilon = 1e-6f;
   a.w[0] = w.matrix, a.bias[0] = dbias.get(), a.y[0] = dy.get(), a.y_stride[0] = rows;
   a.epilogue = epilogue, a.scratch = scratch.get();
+  const int own_shared = s.limits.shared_per_block;
   const auto run = [&](int first, int n) {
     LinearArgs part = a;
     part.x += first * x_stride, part.y[0] += first * rows, part.n_rows = n;
@@ -262,25 +265,88 @@ void test_floats(Card& s, const char* type, int rows, int columns, bool norm, Ep
       error += d * d, size += want * want;
     }
   }
+  std::printf("  %s: relative error %.2e\n", name.c_str(), std::sqrt(error / size));
   check(std::sqrt(error / size) < 1e-6, name + ": relative error " + std::to_string(std::sqrt(error / size)));
-  for (const int n : {2, 3, 4, 5, 8, 9, 16, 40}) {
+  for (int n : {2, 3, 4, 5, 8, 9, 16, 17, 40, 128, 150, -1, -2, -16, -99, -100}) {  // < 0: with less shared memory
+    s.limits.shared_per_block = n >= 0 ? own_shared : n == -99 ? 99 << 10 : 64 << 10;
+    n = std::abs(n);
     dy.set(before);
     run(0, n);
     must(cudaDeviceSynchronize(), name.c_str());
     const std::vector<float> got = dy.host();
     size_t differing = 0;
     for (size_t i = 0; i < size_t(n) * size_t(rows); ++i) differing += bits(got[i]) != bits(alone[i]);
-    check(differing == 0, name + " rows together: " + std::to_string(n) + ": " + std::to_string(differing) + " differ");
+    check(differing == 0, name + " rows together: " + std::to_string(n) + ", shared memory " +
+                              std::to_string(s.limits.shared_per_block) + ": " + std::to_string(differing) + " differ");
   }
+  s.limits.shared_per_block = own_shared;
 }
 
 TEST(CudaLinearMatrices, FloatWeights) {
   if (no_card()) GTEST_SKIP() << "no NVIDIA card here";
   Card s;
   for (const char* type : {"F16", "BF16", "F32"}) {
+    test_embedding(s, type);
     test_floats(s, type, 264, 3584, true, Epilogue::store);
     test_floats(s, type, 100, 18944, false, Epilogue::add);
     test_floats(s, type, 37, 100, true, Epilogue::add);
+    for (const float magnitude : {1e-20f, 1e9f}) test_floats(s, type, 40, 1000, false, Epilogue::store, magnitude);
+  }
+}
+
+/// Two matrices and one of perhaps another format in one launch equal the matrices alone; gate and up.
+void test_float_matrices(Card& s, const char* ab, const char* type_c, int n) {
+  constexpr int kColumns = 1536, kOutputs[3] = {1552, 264, 1552};
+  TestMatrix a(ab, kOutputs[0], kColumns, 21), b(ab, kOutputs[1], kColumns, 22), c(type_c, kOutputs[2], kColumns, 23);
+  const std::string name =
+      std::string(ab) + ", " + ab + ", " + type_c + " together, rows: " + std::to_string(n) + ", matrix ";
+  Buffer<float> x(random_floats(size_t(n) * kColumns, 24)), gain(random_floats(kColumns, 25));
+  Buffer<uint8_t> scratch(linear_scratch_bytes(n, kColumns, 4096));
+  LinearArgs args;
+  args.x = x.get(), args.x_stride = kColumns, args.norm_weight = gain.get(), args.epsilon = 1e-5f;
+  args.n_rows = n, args.scratch = scratch.get();
+  const auto launch = [&](std::initializer_list<const TestMatrix*> matrices, std::initializer_list<float*> y) {
+    args.n_matrices = 0;
+    for (const TestMatrix* m : matrices) args.w[args.n_matrices++] = m->matrix;
+    for (size_t i = 0; i < y.size(); ++i) args.y[i] = y.begin()[i], args.y_stride[i] = matrices.begin()[i]->rows;
+    must(linear(args, s.launch), name.c_str());
+    must(cudaDeviceSynchronize(), name.c_str());
+  };
+  const TestMatrix* all[3] = {&a, &b, &c};
+  std::vector<float> alone[3];
+  for (int m = 0; m < 3; ++m) {
+    Buffer<float> y(size_t(n) * size_t(kOutputs[m]));
+    launch({all[m]}, {y.get()});
+    alone[m] = y.host();
+  }
+  Buffer<float> ya(alone[0].size()), yb(alone[1].size()), yc(alone[2].size());
+  launch({&a, &b, &c}, {ya.get(), yb.get(), yc.get()});
+  const std::vector<float> together[3] = {ya.host(), yb.host(), yc.host()};
+  for (int m = 0; m < 3; ++m) {
+    size_t differing = 0;
+    for (size_t i = 0; i < alone[m].size(); ++i) differing += bits(together[m][i]) != bits(alone[m][i]);
+    check(differing == 0, name + std::to_string(m) + ": " + std::to_string(differing) + " differ from it alone");
+  }
+  args.epilogue = Epilogue::silu;
+  launch({&a, &c}, {ya.get()});
+  const std::vector<float> gated = ya.host();
+  double error = 0, size = 0;
+  for (size_t i = 0; i < gated.size(); ++i) {
+    const double gate = double(alone[0][i]), want = gate / (1 + std::exp(-gate)) * double(alone[2][i]);
+    error += (double(gated[i]) - want) * (double(gated[i]) - want), size += want * want;
+  }
+  check(std::sqrt(error / size) < 1e-6, name + "0 gating 2: relative error " + std::to_string(std::sqrt(error / size)));
+}
+
+TEST(CudaLinearMatrices, FloatWeightsTogether) {
+  if (no_card()) GTEST_SKIP() << "no NVIDIA card here";
+  Card s;
+  for (const int n : {1, 3, 16, 40, 131}) {
+    test_float_matrices(s, "F16", "F16", n);
+    test_float_matrices(s, "BF16", "BF16", n);
+    test_float_matrices(s, "F16", "BF16", n);
+    test_float_matrices(s, "F16", "F32", n);
+    test_float_matrices(s, "F16", "Q4_K", n);
   }
 }
 

@@ -44,6 +44,14 @@ __device__ __forceinline__ void copy_async16(uint32_t to, const void* from, int 
   asm volatile("st.shared.v4.u32 [%0],{%1,%2,%3,%4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 #endif
 }
+/// The same for 4 bytes.
+__device__ __forceinline__ void copy_async4(uint32_t to, const void* from) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.ca.shared.global [%0],[%1],4;" ::"r"(to), "l"(from) : "memory");
+#else
+  asm volatile("st.shared.u32 [%0],%1;" ::"r"(to), "r"(*static_cast<const uint32_t*>(from)) : "memory");
+#endif
+}
 __device__ __forceinline__ void copy_commit() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.commit_group;" ::: "memory");
@@ -136,6 +144,32 @@ __device__ __forceinline__ void mma_halves(float* c, uint32_t a0, uint32_t a1, u
   asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3},{%4,%5},{%6},{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a2), "r"(a3), "r"(b1));
+#endif
+}
+
+/// The same for numbers of bfloat16: a.x: row g, a.y: row g+8, k 2t, 2t+1; a.z, a.w: k 2t+8, +9.
+__device__ __forceinline__ void mma_bfloats(float* c, const uint4& a, uint32_t b0, uint32_t b1) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+#else
+  // These cards have no such instruction: every lane fetches the two rows and two columns of its four sums.
+  const int lane = threadIdx.x & 31, g4 = lane & ~3, t8 = (lane & 3) * 8;
+  const auto add = [](float* to, uint32_t u, uint32_t v) {
+    *to = __fmaf_rn(__uint_as_float(u << 16), __uint_as_float(v << 16), *to);
+    *to = __fmaf_rn(__uint_as_float(u & 0xffff0000u), __uint_as_float(v & 0xffff0000u), *to);
+  };
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t b = half ? b1 : b0;
+      const uint32_t u = __shfl_sync(kAllLanes, half ? a.z : a.x, g4 + i),
+                     v = __shfl_sync(kAllLanes, half ? a.w : a.y, g4 + i), p = __shfl_sync(kAllLanes, b, t8 + i),
+                     q = __shfl_sync(kAllLanes, b, t8 + 4 + i);
+      add(c, u, p), add(c + 1, u, q), add(c + 2, v, p), add(c + 3, v, q);
+    }
 #endif
 }
 

@@ -176,8 +176,21 @@ __global__ void __launch_bounds__(kThreads)
   if (tid < kTileRows) write_scales(kind, s, tid, next);
 }
 
-__global__ void copy_float_rows(const uint8_t* raw, int64_t rows, int64_t columns, int64_t padded, int element,
-                                uint8_t* packed) {
+/// F16 and BF16; grid as above.
+__global__ void __launch_bounds__(kThreads)
+    repack_halves(const uint8_t* raw, int64_t rows, int64_t columns, int64_t first_tile, uint8_t* packed) {
+  uint8_t* out = packed + ((first_tile + blockIdx.y) * gridDim.x + blockIdx.x) * int64_t(tile_bytes(TileKind::f16));
+  for (int i = threadIdx.x; i < kTileRows * kTileColumns; i += kThreads) {  // number i of the tile
+    const int step = i / 256, lane = i % 256 / 8, word = i % 8 / 2;
+    const int64_t row = int64_t(blockIdx.y) * kTileRows + lane / 4 + (word & 1) * 8,
+                  column = int64_t(blockIdx.x) * kTileColumns + step * 16 + lane % 4 * 4 + (word >> 1) * 2 + i % 2;
+    reinterpret_cast<uint16_t*>(out)[i] =
+        row < rows && column < columns ? load16(raw + (row * columns + column) * 2) : uint16_t(0);
+  }
+}
+
+__global__ void copy_float_rows(const uint8_t* raw, int64_t rows, int64_t columns, int64_t padded, uint8_t* packed) {
+  constexpr int element = sizeof(float);
   const int64_t row = blockIdx.x;
   for (int64_t i = threadIdx.x; i < padded * element; i += blockDim.x)
     packed[row * padded * element + i] = row < rows && i < columns * element ? raw[row * columns * element + i] : 0;
@@ -186,14 +199,15 @@ __global__ void copy_float_rows(const uint8_t* raw, int64_t rows, int64_t column
 /// One weight of a packed matrix, with the roundings of quant::Format::dequantize.
 __device__ float weight_at(const Matrix& m, int row, int column) {
   const int tiles = m.column_tiles();
-  if (is_float(m.kind)) {
-    const int64_t i = int64_t(row) * tiles * kTileColumns + column;
-    if (m.kind == TileKind::f32) return reinterpret_cast<const float*>(m.data)[i];
-    if (m.kind == TileKind::f16) return __half2float(reinterpret_cast<const __half*>(m.data)[i]);
-    return __bfloat162float(reinterpret_cast<const __nv_bfloat16*>(m.data)[i]);
-  }
+  if (m.kind == TileKind::f32)
+    return reinterpret_cast<const float*>(m.data)[int64_t(row) * tiles * kTileColumns + column];
   const uint8_t* tile = m.data + (int64_t(row / kTileRows) * tiles + column / kTileColumns) * tile_bytes(m.kind);
   const int r = row % kTileRows, c = column % kTileColumns, b = c / 32, k = c % 32;
+  if (is_half(m.kind)) {
+    const int i = c / 16 * 256 + (r % 8 * 4 + c % 16 / 4) * 8 + (r / 8 + c % 4 / 2 * 2) * 2 + c % 2;
+    if (m.kind == TileKind::f16) return __half2float(reinterpret_cast<const __half*>(tile)[i]);
+    return __bfloat162float(reinterpret_cast<const __nv_bfloat16*>(tile)[i]);
+  }
   const int lane = r % 8 * 4 + k % 16 / 4, word = (r / 8) | (k / 16 * 2), at = lane * 16 + word * 4 + k % 4;
   const auto half_at = [&](const uint8_t* p) { return __half2float(*reinterpret_cast<const __half*>(p)); };
   if (m.kind == TileKind::q8_0)
@@ -285,19 +299,21 @@ cudaError_t repack(TileKind kind, const uint8_t* raw, int64_t rows, int64_t colu
     return cudaErrorInvalidValue;
   const int64_t row_tiles = (rows + kTileRows - 1) / kTileRows;
   const int64_t column_tiles = (columns + kTileColumns - 1) / kTileColumns, first_tile = first_row / kTileRows;
-  if (is_float(kind)) {
-    const int element = block_bytes(kind);
+  if (kind == TileKind::f32) {
     const int64_t padded = column_tiles * kTileColumns;
-    copy_float_rows<<<unsigned(row_tiles * kTileRows), 256, 0, stream>>>(raw, rows, columns, padded, element,
-                                                                         packed + first_row * padded * element);
+    copy_float_rows<<<unsigned(row_tiles * kTileRows), 256, 0, stream>>>(
+        raw, rows, columns, padded, packed + first_row * padded * int64_t(sizeof(float)));
     return cudaGetLastError();
   }
   constexpr int64_t kMaxGridY = 65535;
   for (int64_t y = 0; y < row_tiles; y += kMaxGridY) {
     const dim3 grid(unsigned(column_tiles), unsigned(min(kMaxGridY, row_tiles - y)));
-    repack_tile<<<grid, kThreads, 0, stream>>>(
-        kind, raw + y * kTileRows * (columns / block_columns(kind)) * block_bytes(kind), rows - y * kTileRows, columns,
-        first_tile + y, packed);
+    const int64_t blocks = is_half(kind) ? columns : columns / block_columns(kind), left = rows - y * kTileRows;
+    const uint8_t* from = raw + y * kTileRows * blocks * block_bytes(kind);
+    if (is_half(kind))
+      repack_halves<<<grid, kThreads, 0, stream>>>(from, left, columns, first_tile + y, packed);
+    else
+      repack_tile<<<grid, kThreads, 0, stream>>>(kind, from, left, columns, first_tile + y, packed);
   }
   return cudaGetLastError();
 }
