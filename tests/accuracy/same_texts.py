@@ -72,7 +72,7 @@ def distribution(server, prompt, so_far):
 
 
 def explain(prompt, one, other, reference, tokens):
-    """Prints the turn at which two devices' texts part; True if it is a near tie."""
+    """Prints the turn at which two devices' texts part; after how many tokens it comes, and whether it is a near tie."""
     replies = [s.reply(prompt, "", tokens, 0) for s in (one, other)]
     steps = [[bytes(t["bytes"]) for t in r["logprobs"]] for r in replies]
     at = next((i for i, (a, b) in enumerate(zip(*steps)) if a != b), min(map(len, steps)))
@@ -80,13 +80,13 @@ def explain(prompt, one, other, reference, tokens):
     here, there, judge = (distribution(s, prompt, so_far) for s in (one, other, reference))
     if any(n != replies[0]["prompt_eval_count"] + at for _, n in (here, there, judge)):
         print(f"  {prompt[-40:]!r}: the shared text's tokens are not those that were generated, so the turn cannot be judged")
-        return False
+        return at, False
     picked = [max(d, key=d.get) for d, _ in (here, there)]
     pair, best = dict.fromkeys(picked), judge[0]
     others = [t for t in best if t not in pair]
     if len(pair) != 2 or any(t not in d for t in pair for d, _ in (here, there, judge)):
         print(f"  {prompt[-40:]!r}: after {so_far[-30:]!r} the devices take {picked}, which the others do not know: no near tie")
-        return False
+        return at, False
     offs = [[d[t] - best[t] for t in others if t in d] for d, _ in (here, there)]
     errors = [max(o) - min(o) for o in offs]
     a, b = pair
@@ -97,7 +97,7 @@ def explain(prompt, one, other, reference, tokens):
           ((one.name, here[0]), (other.name, there[0]), ("reference", best))))
     print(f"    the reference's differ by {abs(gap):.4f}, the errors are {errors[0]:.4f} and {errors[1]:.4f}: "
           f"{'a near tie' if tie else 'NO near tie'}, {one.name if gap > 0 else other.name} takes the reference's")
-    return tie
+    return at, tie
 
 
 def compare(prompts, one, other, reference, tokens):
@@ -105,9 +105,10 @@ def compare(prompts, one, other, reference, tokens):
     print(f"{one.name} and {other.name}:")
     differ = [q for q, x, y in zip(prompts, one.replies, other.replies) if x["text"] != y["text"]]
     turns = [explain(q, one, other, reference, tokens) for q in differ]
-    same = len(prompts) - len(differ)
-    print(f"  {same} of {len(prompts)} texts are the same ({same / len(prompts):.0%}); {sum(turns)} turns are near ties, {turns.count(False)} are not\n")
-    return same, turns.count(False)
+    same, ties = len(prompts) - len(differ), sum(tie for _, tie in turns)
+    early = ", ".join(f"{len(prompts) - sum(at < n for at, _ in turns)} in their first {n} tokens" for n in (8, 16, 32) if n < tokens)
+    print(f"  {same} of {len(prompts)} texts are the same ({early}); {ties} turns are near ties, {len(turns) - ties} are not\n")
+    return same, len(turns) - ties
 
 
 def main():
