@@ -53,9 +53,6 @@ inline Floats load_column(const uint8_t* panel, int64_t k, int slice) {
 }
 
 constexpr bool kSignedBytes = true;
-template <Family A>
-constexpr bool kDirect = false;
-
 template <Kind K, int V, int NC, int W>
 PONDER_INLINE void dot(const uint8_t* w, const int8_t (*x)[W][4], int c0, Ints* s) {
 #pragma GCC unroll 8
