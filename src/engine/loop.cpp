@@ -92,7 +92,8 @@ std::vector<Loop::Share> Loop::schedule() {
   std::vector<Work> work;
   for (const auto& s : running_)
     work.push_back(
-        {s->pending(), s->generating(), s->may_draw(), s->last_turn, s->propose(options_.max_output_rows - 1)});
+        {s->pending(), s->generating(), s->may_draw(), s->last_turn, s->propose(options_.max_output_rows - 1),
+         s->draft_spare()});
   std::vector<Share> shares;
   for (const Grant& grant : scheduler_.schedule(work))
     shares.push_back({running_[grant.index].get(), grant.rows, grant.draw, grant.drafts});
@@ -146,7 +147,7 @@ Result<std::vector<backend::RowResult>> Loop::run(const backend::Batch& batch, c
   Result<std::vector<backend::RowResult>> results =
       launched.ok() ? plan_->collect() : Result<std::vector<backend::RowResult>>(std::move(launched).error());
   if (results.ok()) {
-    scheduler_.measured(decode_rows, prefill_rows, options_.clock() - begin, draft_rows);
+    cost_ = scheduler_.measured(decode_rows, prefill_rows, options_.clock() - begin, draft_rows);
     ++counts_.steps;
     counts_.decode_tokens += uint64_t(decode_rows + draft_rows);
     counts_.prefill_tokens += uint64_t(prefill_rows);
@@ -166,6 +167,8 @@ void Loop::settle(const std::vector<Share>& shares, const Result<std::vector<bac
   }
   const double now = options_.clock();
   size_t row = 0;
+  int drafts = 0;
+  for (const Share& share : shares) drafts += share.drafts;
   for (const Share& share : shares) {
     Sequence& s = *share.sequence;
     const std::span<const backend::RowResult> own(results->data() + row, size_t(share.rows + share.drafts));
@@ -175,7 +178,10 @@ void Loop::settle(const std::vector<Share>& shares, const Result<std::vector<bac
       continue;
     }
     if (!s.generating()) s.prefilled(s.state->length());
-    if (share.draw) s.drawn(own.last(size_t(share.drafts) + 1), now);
+    if (share.draw) {
+      const int right = s.drawn(own.last(size_t(share.drafts) + 1), now);
+      s.account(cost_, share.drafts > 0 ? cost_.drafts * share.drafts / drafts : 0, right);
+    }
     if (index_) index_pages(s);
   }
 }

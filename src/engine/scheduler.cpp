@@ -24,6 +24,8 @@ constexpr uint64_t kFresh = 500;
 constexpr double kFollowAll = 0.3, kFollowOwn = 0.05;
 // One measurement counts as at most so much slower or faster than what was known.
 constexpr double kStrange = 1.5;
+// A step of drafts that took longer than so many times what it may take was held up by something else.
+constexpr double kHeldUp = 2;
 }  // namespace
 
 int Scheduler::prefill_budget(int decode_rows) const {
@@ -93,7 +95,7 @@ std::vector<Grant> Scheduler::schedule(std::span<const Work> work) {
 }
 
 // The next draft row goes where it is most likely right; the number of rows is the one that gives most tokens a second,
-// by what steps of that many rows were measured to take.
+// by what steps of that many rows were measured to take. No sequence's drafts may cost more than it can spare.
 void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grants, int rows_left,
                            int outputs_left) const {
   const bool any =
@@ -112,16 +114,29 @@ void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grant
     return size_t(tried[i]) < drafts.size() ? double(drafts[size_t(tried[i])]) : 0;
   };
   for (size_t i = 0; i < grants.size(); ++i) odds[i] = grants[i].draw ? next_odds(i) : 0;
-  double tokens = drawing, best = kWorthWhile * tokens / times_.seconds(rows);
-  for (int n = 1; n <= std::min(rows_left, outputs_left); ++n) {
+  const double plain = times_.seconds(rows);
+  double tokens = drawing, best = kWorthWhile * tokens / plain;
+  // Of what n draft rows may cost, each sequence pays for its own. What a further row costs is known once it was tried.
+  const auto affordable = [&](int n) {
+    const double row = n == 1 && !times_.known(rows + 1) ? 0 : (times_.at_most(rows + n) - plain) / n;
+    for (size_t i = 0; i < grants.size(); ++i)
+      if (tried[i] > 0 && tried[i] * row > work[grants[i].index].spare) return false;
+    return true;
+  };
+  for (int n = 1; n <= std::min(rows_left, outputs_left);) {
     size_t at = grants.size();
     for (size_t i = 0; i < grants.size(); ++i)
       if (odds[i] > 0 && (at == grants.size() || odds[i] > odds[at])) at = i;
     if (at == grants.size()) break;
-    tokens += odds[at];
     ++tried[at];
+    if (!affordable(n)) {
+      --tried[at];
+      odds[at] = 0;
+      continue;
+    }
+    tokens += odds[at];
     odds[at] *= next_odds(at);
-    const double seconds = times_.seconds(rows + n);
+    const double seconds = times_.seconds(rows + n++);
     if (seconds > longest) break;
     if (tokens / seconds <= best) continue;
     best = tokens / seconds;
@@ -131,11 +146,10 @@ void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grant
 
 void StepTimes::measured(int rows, double seconds) {
   ++step_;
-  int i = 0;
-  while (i + 1 < kSizes && size_of(i + 1) <= rows) ++i;
+  const int i = index_of(rows);
   // Counted as the size below, which makes it look a little slower than it is: sizes lie close together.
   Entry& e = entries_[i];
-  if (e.seconds <= 0 || (i > 0 && step_ - e.step > kFresh)) {
+  if (!fresh(i)) {
     e = {seconds, step_, 1};
     return;
   }
@@ -149,10 +163,32 @@ void StepTimes::measured(int rows, double seconds) {
   e.times = std::min(e.times + 1, 1000);
 }
 
+int StepTimes::index_of(int rows) {
+  int i = 0;
+  while (i + 1 < kSizes && size_of(i + 1) <= rows) ++i;
+  return i;
+}
+
+bool StepTimes::fresh(int index) const {
+  return entries_[index].seconds > 0 && (index == 0 || step_ - entries_[index].step <= kFresh);
+}
+
+bool StepTimes::known(int rows) const { return fresh(index_of(rows)); }
+
+double StepTimes::at_most(int rows) const {
+  const int at = index_of(rows);
+  double most = 0;  // as many steps of the next smaller size as are needed
+  for (int i = at; i >= 0 && most == 0; --i)
+    if (fresh(i)) most = entries_[i].seconds * std::max(1.0, double(rows) / size_of(i));
+  for (int i = at + 1; i < kSizes; ++i)
+    if (fresh(i)) return most > 0 ? std::min(most, entries_[i].seconds) : entries_[i].seconds;
+  return most;
+}
+
 double StepTimes::seconds(int rows) const {
   int below = -1, above = -1;
   for (int i = 0; i < kSizes; ++i) {
-    if (entries_[i].seconds <= 0 || (i > 0 && step_ - entries_[i].step > kFresh)) continue;
+    if (!fresh(i)) continue;
     if (size_of(i) <= rows) below = i;
     if (size_of(i) > rows && above < 0) above = i;
   }
@@ -165,16 +201,26 @@ double StepTimes::seconds(int rows) const {
   return base + more * base / (8 * size_of(below));  // a guess on the low side: trying it will tell
 }
 
-void Scheduler::measured(int decode_rows, int prefill_rows, double seconds, int draft_rows) {
+StepCost Scheduler::measured(int decode_rows, int prefill_rows, double seconds, int draft_rows) {
+  StepCost cost{seconds, 0, seconds};
+  const int plain_rows = decode_rows + prefill_rows;
+  if (const double plain = times_.seconds(plain_rows); draft_rows > 0 && plain > 0) {
+    const double most = kHeldUp * times_.at_most(plain_rows + draft_rows);
+    cost.plain = std::min(seconds, plain);
+    cost.drafts = std::max(0.0, std::min(seconds, most) - plain);
+  }
+  if (const double alone = decode_rows > 0 ? times_.seconds(decode_rows) : 0; alone > 0)
+    cost.token = std::min(cost.plain, alone);
   auto average = [](double& mean, double value) { mean = mean <= 0 ? value : 0.7 * mean + 0.3 * value; };
-  times_.measured(decode_rows + prefill_rows + draft_rows, seconds);
-  if (draft_rows > 0) return;
+  times_.measured(plain_rows + draft_rows, seconds);
+  if (draft_rows > 0) return cost;
   if (prefill_rows == 0) {
     average(decode_seconds_, seconds);
   } else {
     const double rest = decode_rows > 0 ? std::max(seconds - decode_seconds_, 0.1 * seconds) : seconds;
     average(row_seconds_, rest / prefill_rows);
   }
+  return cost;
 }
 
 }  // namespace ponder::engine

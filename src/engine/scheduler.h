@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct Work {
   bool may_draw = true;                ///< the row of the last pending token may draw
   uint64_t last_turn = 0;              ///< when it last got rows: who waited longest goes first when not all fit
   std::span<const float> drafts = {};  ///< tokens that a drafter proposes: how likely each is right if those before are
+  /// Seconds that its drafts may cost now if none is right.
+  double spare = std::numeric_limits<double>::infinity();
 };
 
 struct Grant {
@@ -23,6 +26,13 @@ struct Grant {
   int rows = 0;
   bool draw = false;  ///< the last row draws
   int drafts = 0;     ///< further rows after those, each drawing
+};
+
+/// Where the seconds of a step went.
+struct StepCost {
+  double plain = 0;   ///< what it would have taken without drafts
+  double drafts = 0;  ///< what they took beyond that
+  double token = 0;   ///< a step of its decode rows alone: what a draft that was right saves
 };
 
 struct SchedulerLimits {
@@ -37,6 +47,10 @@ class StepTimes {
   void measured(int rows, double seconds);
   /// 0 while nothing is known.
   double seconds(int rows) const;
+  /// The same where nobody may be surprised: a size never measured (or not of late) may take as long as the next larger
+  /// one, or as so many steps of a smaller one.
+  double at_most(int rows) const;
+  bool known(int rows) const;
 
  private:
   // 1, 2, 3, ... 16: each has a kernel of its own, or may have; then 24, 32, 48, 64, ... 2048.
@@ -49,6 +63,8 @@ class StepTimes {
     uint64_t step = 0;
     int times = 0;
   };
+  bool fresh(int index) const;
+  static int index_of(int rows);
   Entry entries_[kSizes];
   uint64_t step_ = 0;
 };
@@ -60,7 +76,7 @@ class Scheduler {
   /// Work is given oldest first; grants come in the same order. Not empty unless there is no work.
   std::vector<Grant> schedule(std::span<const Work> work);
   /// How long a step took: what prompt chunks and drafts are sized by.
-  void measured(int decode_rows, int prefill_rows, double seconds, int draft_rows = 0);
+  StepCost measured(int decode_rows, int prefill_rows, double seconds, int draft_rows = 0);
 
  private:
   int prefill_budget(int decode_rows) const;

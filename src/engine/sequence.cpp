@@ -14,6 +14,9 @@ constexpr int kForcedPerTurn = 1024;
 // What became of the last so many drafts (about) corrects the odds of the next; a drafter's own odds count as so many.
 constexpr double kDraftMemory = 64, kDraftPrior = 3;
 constexpr double kMostOdds = 0.999;
+// What drafts may cost a sequence if none is ever right: so much of its time. (29 of 1,000: times are sums of roundings.)
+// Of what earlier ones saved, so many steps may be lost again.
+constexpr double kDraftLoss = 0.029, kDraftStake = 8;
 }  // namespace
 
 Sequence::Sequence(SequenceId id, SequenceRequest request, int limit, int vocab_size, double now)
@@ -237,7 +240,7 @@ std::span<const sample::Request> Sequence::prepare_draws(int drafts) {
   return draws_;
 }
 
-void Sequence::drawn(std::span<const backend::RowResult> rows, double now) {
+int Sequence::drawn(std::span<const backend::RowResult> rows, double now) {
   const size_t base = tokens_.size(), drafts = rows.size() - 1;
   bool missed = false;
   for (size_t next = 0;;) {
@@ -252,7 +255,7 @@ void Sequence::drawn(std::span<const backend::RowResult> rows, double now) {
     if (missed || !may_draw() || masked()) break;
     next = joined;
   }
-  if (drafts == 0) return;
+  if (drafts == 0) return 0;
   size_t right = 0;
   while (right < drafts && base + right < tokens_.size() && tokens_[base + right] == draft_[right].token) ++right;
   // Rows of wrong drafts never were; the row of the last token is computed again with the next batch.
@@ -265,6 +268,12 @@ void Sequence::drawn(std::span<const backend::RowResult> rows, double now) {
     draft_hits_ = draft_hits_ * (1 - 1 / kDraftMemory) + (i < int(right));
   }
   request_.drafter->verified(checked, int(right));
+  return int(right);
+}
+
+void Sequence::account(const StepCost& step, double draft_seconds, int right) {
+  draft_spare_ += kDraftLoss * step.plain - draft_seconds + right * step.token;
+  draft_spare_ = std::min(draft_spare_, kDraftStake * step.token);
 }
 
 void Sequence::draw_one(const sample::Sampled& sampled, double now) {

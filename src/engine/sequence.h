@@ -50,8 +50,12 @@ class Sequence {
   std::span<const sample::Request> prepare_draws(int drafts);
   void take_drafts_back();
   /// Results of those rows: drawn tokens join the sequence as long as they are what was drafted. All events and decisions
-  /// that follow happen here.
-  void drawn(std::span<const backend::RowResult> rows, double now);
+  /// that follow happen here. Returns how many drafts were right.
+  int drawn(std::span<const backend::RowResult> rows, double now);
+  /// What the step that drew took, its drafts' part of it, and how many of them were right.
+  void account(const StepCost& step, double draft_seconds, int right);
+  /// Seconds that drafts may cost now if none is right: a small part of the time spent so far, and what earlier ones saved.
+  double draft_spare() const { return draft_spare_; }
   void prefilled(int cached_now);
   void first_row(double now);
 
@@ -89,6 +93,7 @@ class Sequence {
   std::vector<float> odds_;   // of draft_, corrected
   int laid_ = 0;
   double draft_hits_ = 0, draft_expected_ = 0;  // of late: drafts that were right, and the sum of their odds
+  double draft_spare_ = 0;
   std::string force_why_;                       // of what waits in forced_, for the recording
   uint64_t recorded_mask_ = 0;
   Stats stats_;
