@@ -46,6 +46,15 @@ def line(name, info, row):
             f"{100 * m(row['fraction_of_limit']):.0f} % of {m(row['limit']):.0f} {unit} | {len(row['ours'])} |")
 
 
+def first_line(row):
+    def of(key):
+        values = [r[key] for r in row["runs"]]
+        return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+    m = lambda key: statistics.median(r[key] for r in row["runs"])
+    return (f"| {row['model'].removesuffix('.gguf')} | {row['bytes'] / 1e9:.2f} | **{m('seconds'):.2f}** ({of('seconds').partition('(')[2]} | {m('user'):.2f} / {m('system'):.2f}, two threads | "
+            f"{max(r['peak'] for r in row['runs']) / row['bytes']:.2f} | {of('memory_seconds')} | {len(row['runs'])} |")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--results", default="bench/results")
@@ -67,8 +76,18 @@ def main():
     for name in ORDER:
         if name in found:
             out += [line(name, found[name], r) for r in found[name]["rows"]]
+    first = os.path.join(args.results, "cpu-first-token.json")
+    first = json.load(open(first)) if os.path.exists(first) else None
+    if first:
+        out += ["", "From the start of `ponder run` to the first token, the file being in the page cache; beside each run the time in which one thread got",
+                "as much memory as the file is large from the system. Promised: 1 s, and a peak of 1.2 times the file.", "",
+                "| model | file, GB | first token, s: median (range) | of it computing / in the system, s | peak memory over file | beside: memory taken, s | runs |",
+                "|---|---|---|---|---|---|---|"]
+        out += [first_line(r) for r in first["rows"]]
     out += ["", "Commands, as recorded:", ""]
     out += [f"- {n}: `{found[n]['command']}` ({found[n]['date']}, {found[n]['isa']}, {found[n]['peer'].split(', ')[1]})" for n in ORDER if n in found]
+    if first:
+        out.append(f"- first token: `{first['command']}` ({first['date']})")
     page = os.path.join(args.results, "cpu.md")
     mark = "<!-- by hand -->"
     kept = open(page).read().partition(mark)[2] if os.path.exists(page) else "\n"
