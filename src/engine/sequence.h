@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/scheduler.h"
 
 namespace ponder::engine {
 
