@@ -91,9 +91,8 @@ std::vector<Loop::Share> Loop::schedule() {
   ++turn_;
   std::vector<Work> work;
   for (const auto& s : running_)
-    work.push_back(
-        {s->pending(), s->generating(), s->may_draw(), s->last_turn, s->propose(options_.max_output_rows - 1),
-         s->draft_spare()});
+    work.push_back({s->pending(), s->generating(), s->may_draw(), s->last_turn,
+                    s->propose(options_.max_output_rows - 1), s->draft_spare()});
   std::vector<Share> shares;
   for (const Grant& grant : scheduler_.schedule(work))
     shares.push_back({running_[grant.index].get(), grant.rows, grant.draw, grant.drafts});

@@ -78,7 +78,7 @@ class Loop final : public Engine {
   std::unique_ptr<backend::Plan> plan_;
   EngineOptions options_;
   Scheduler scheduler_;
-  StepCost cost_;  // of the last step
+  StepCost cost_;                                    // of the last step
   std::unique_ptr<backend::kv::PrefixIndex> index_;  // null when switched off
   std::vector<std::unique_ptr<Sequence>> running_, waiting_, background_;
   uint64_t turn_ = 0;

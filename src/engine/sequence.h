@@ -95,7 +95,7 @@ class Sequence {
   int laid_ = 0;
   double draft_hits_ = 0, draft_expected_ = 0;  // of late: drafts that were right, and the sum of their odds
   double draft_spare_ = 0;
-  std::string force_why_;                       // of what waits in forced_, for the recording
+  std::string force_why_;  // of what waits in forced_, for the recording
   uint64_t recorded_mask_ = 0;
   Stats stats_;
   double submitted_, first_row_ = -1, first_token_ = -1, last_token_ = -1;
