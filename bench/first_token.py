@@ -36,7 +36,7 @@ def first_token(args, model, home):
     env = {k: os.environ[k] for k in ("PATH", "LANG", "PONDER_ISA") if k in os.environ}
     env.update(HOME=home, OLLAMA_HOST="127.0.0.1:9", LC_ALL="C.UTF-8")  # nobody's server answers for the program
     start = time.monotonic()
-    process = subprocess.Popen([args.ponder, "run", model, "Hello", "--num-predict", "1", "--threads", str(args.threads), "--verbose"],
+    process = subprocess.Popen([args.ponder, "run", model, "Hello", "--num-predict", "1", "--threads", str(args.threads)],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
     process.stdout.read(1)
     seconds = time.monotonic() - start

@@ -166,8 +166,8 @@ void Loop::settle(const std::vector<Share>& shares, const Result<std::vector<bac
   }
   const double now = options_.clock();
   size_t row = 0;
-  int drafts = 0;
-  for (const Share& share : shares) drafts += share.drafts;
+  int drafts = 0, drawing = 0;
+  for (const Share& share : shares) drafts += share.drafts, drawing += share.draw;
   for (const Share& share : shares) {
     Sequence& s = *share.sequence;
     const std::span<const backend::RowResult> own(results->data() + row, size_t(share.rows + share.drafts));
@@ -179,7 +179,8 @@ void Loop::settle(const std::vector<Share>& shares, const Result<std::vector<bac
     if (!s.generating()) s.prefilled(s.state->length());
     if (share.draw) {
       const int right = s.drawn(own.last(size_t(share.drafts) + 1), now);
-      s.account(cost_, share.drafts > 0 ? cost_.drafts * share.drafts / drafts : 0, right);
+      const double own_drafts = drafts > 0 ? cost_.drafts * share.drafts / drafts : 0;
+      s.account({cost_.plain / drawing, own_drafts, cost_.token / drawing}, right);
     }
     if (index_) index_pages(s);
   }

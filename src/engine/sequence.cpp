@@ -271,9 +271,9 @@ int Sequence::drawn(std::span<const backend::RowResult> rows, double now) {
   return int(right);
 }
 
-void Sequence::account(const StepCost& step, double draft_seconds, int right) {
-  draft_spare_ += kDraftLoss * step.plain - draft_seconds + right * step.token;
-  draft_spare_ = std::min(draft_spare_, kDraftStake * step.token);
+void Sequence::account(const StepCost& part, int right) {
+  draft_spare_ += kDraftLoss * part.plain - part.drafts + right * part.token;
+  draft_spare_ = std::min(draft_spare_, kDraftStake * part.token);
 }
 
 void Sequence::draw_one(const sample::Sampled& sampled, double now) {

@@ -53,8 +53,8 @@ class Sequence {
   /// Results of those rows: drawn tokens join the sequence as long as they are what was drafted. All events and decisions
   /// that follow happen here. Returns how many drafts were right.
   int drawn(std::span<const backend::RowResult> rows, double now);
-  /// What the step that drew took, its drafts' part of it, and how many of them were right.
-  void account(const StepCost& step, double draft_seconds, int right);
+  /// This sequence's part of the step that drew, and how many of its drafts were right.
+  void account(const StepCost& part, int right);
   /// Seconds that drafts may cost now if none is right: a small part of the time spent so far, and what earlier ones saved.
   double draft_spare() const { return draft_spare_; }
   void prefilled(int cached_now);
