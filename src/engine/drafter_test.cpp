@@ -16,7 +16,8 @@ using Tokens = std::vector<TokenId>;
 class Oracle : public Drafter {
  public:
   enum class Kind { right, wrong, half, mad };
-  Oracle(Tokens text, Kind kind, uint32_t seed) : text_(std::move(text)), kind_(kind), rng_(seed) {}
+  Oracle(Tokens text, Kind kind, uint32_t seed, float odds = 0.9f)
+      : text_(std::move(text)), kind_(kind), odds_(odds), rng_(seed) {}
 
   int propose(std::span<const TokenId> tokens, std::span<Draft> draft) override {
     if (kind_ == Kind::mad) {
@@ -28,7 +29,7 @@ class Oracle : public Drafter {
     const size_t n = std::min(draft.size(), text_.size() - tokens.size());
     for (size_t i = 0; i < n; ++i) {
       const bool spoil = kind_ == Kind::wrong || (kind_ == Kind::half && rng_() % 4 == 0);
-      draft[i] = {spoil ? (text_[tokens.size() + i] + 1) % 256 : text_[tokens.size() + i], 0.9f};
+      draft[i] = {spoil ? (text_[tokens.size() + i] + 1) % 256 : text_[tokens.size() + i], odds_};
     }
     return int(n);
   }
@@ -41,6 +42,7 @@ class Oracle : public Drafter {
  private:
   Tokens text_;
   Kind kind_;
+  float odds_;
   std::mt19937 rng_;
 };
 
@@ -79,17 +81,34 @@ TEST(Drafts, RightOnesAreComputedTogether) {
 }
 
 TEST(Drafts, WrongOnesAreGivenUp) {
-  Rig rig(count_up(), {}, timed());
+  for (const float odds : {0.9f, 1.f}) {  // of certain ones more are tried once
+    Rig rig(count_up(), {}, timed());
+    Record r;
+    auto q = request({10}, r, 200);
+    Tokens text;
+    for (int i = 10; i < 300; ++i) text.push_back(i % 256);
+    q.drafter = std::make_shared<Oracle>(text, Oracle::Kind::wrong, 1, odds);
+    rig.submit(std::move(q));
+    rig.run();
+    EXPECT_EQ(r.tokens(), Tokens(text.begin() + 1, text.begin() + 201));
+    EXPECT_EQ(r.finished[0].stats.accepted_tokens, 0);
+    EXPECT_LT(rig.plan->now(), 1.03 * 200 * 0.0105) << odds;  // what was tried for nothing cost little
+  }
+}
+
+TEST(Drafts, CertainOnesFillTheStep) {
+  EngineOptions options;
+  options.max_output_rows = 50;
+  Rig rig(count_up(), options, timed());
   Record r;
-  auto q = request({10}, r, 200);
+  auto q = request({10}, r, 111);
   Tokens text;
   for (int i = 10; i < 300; ++i) text.push_back(i % 256);
-  q.drafter = std::make_shared<Oracle>(text, Oracle::Kind::wrong, 1);
+  q.drafter = std::make_shared<Oracle>(text, Oracle::Kind::right, 1, 1.f);
   rig.submit(std::move(q));
   rig.run();
-  EXPECT_EQ(r.tokens(), Tokens(text.begin() + 1, text.begin() + 201));
-  EXPECT_EQ(r.finished[0].stats.accepted_tokens, 0);
-  EXPECT_LT(rig.plan->now(), 1.03 * 200 * 0.0105);  // what was tried for nothing cost little
+  EXPECT_EQ(r.tokens(), Tokens(text.begin() + 1, text.begin() + 112));
+  EXPECT_EQ(rig.plan->batches().size(), 4u);  // the prompt, then 50, 50 and 10
 }
 
 TEST(Drafts, NeverRightTheyCostThreePercentAtMost) {
@@ -254,7 +273,8 @@ TEST(Drafts, NeverChangeTheText) {
       auto q = random_request(seed, records[size_t(i)]);
       q.recording = recordings[size_t(i)].second = std::make_shared<Recording>();
       const auto kind = Oracle::Kind((seed + round) % 4);
-      if (rng() % 6 != 0) q.drafter = std::make_shared<Oracle>(final_text(plain, alone[size_t(i)]), kind, seed);
+      const float odds = seed % 3 == 0 ? 1.f : 0.9f;
+      if (rng() % 6 != 0) q.drafter = std::make_shared<Oracle>(final_text(plain, alone[size_t(i)]), kind, seed, odds);
       rig.submit(std::move(q));
       for (uint32_t k = rng() % 4; k > 0; --k) rig.engine->step();
     }
@@ -323,6 +343,10 @@ TEST(Drafts, LengthFollowsTheMeasuredSteps) {
   EXPECT_EQ(drafts(0.002, 0.8, 2), 2);
   EXPECT_EQ(drafts(0.002, 0, 2), 0);
   EXPECT_LE(drafts(0.002, 0.99, 60, 3), 45);  // beside others a step stays near its target time
+  // Certain ones are a prompt: as many as the step has time for, whatever the best rate.
+  EXPECT_LT(drafts(0.002, 0.99, 60), 60);
+  EXPECT_EQ(drafts(0.002, 1, 60), 60);
+  EXPECT_LE(drafts(0.002, 1, 60, 3), 45);
 }
 
 }  // namespace

@@ -81,7 +81,7 @@ class Controller {
 /// A token that may come next.
 struct Draft {
   TokenId token = -1;
-  float odds = 0;  ///< how likely it is right if those before it are
+  float odds = 0;  ///< how likely it is right if those before it are; 1: certain, computed as a prompt is
 };
 
 /// Proposes what a sequence may say next. Proposals are computed together with the next token and checked: exactly those

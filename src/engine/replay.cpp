@@ -9,7 +9,7 @@
 namespace ponder::engine {
 namespace {
 using Kind = Action::Kind;
-constexpr float kOdds = 0.995f;  // of a recorded token; the numerics id promises it
+constexpr float kOdds = 1;  // of a recorded token; the numerics id promises it
 bool is_text(const Action& action) { return action.kind == Kind::drawn || action.kind == Kind::forced; }
 
 // Endings that the engine finds by itself: the replay waits for it to do so.

@@ -95,14 +95,19 @@ std::vector<Grant> Scheduler::schedule(std::span<const Work> work) {
 }
 
 // The next draft row goes where it is most likely right; the number of rows is the one that gives most tokens a second,
-// by what steps of that many rows were measured to take. No sequence's drafts may cost more than it can spare.
+// by what steps of that many rows were measured to take. No sequence's drafts may cost more than it can spare. Certain ones
+// are a prompt: as many as the step has time for.
 void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grants, int rows_left,
                            int outputs_left) const {
-  const bool any =
-      std::any_of(grants.begin(), grants.end(), [&](const Grant& g) { return !work[g.index].drafts.empty(); });
-  if (!any || decode_seconds_ <= 0) return;
+  float likeliest = 0;
   int rows = 0, drawing = 0;
-  for (const Grant& g : grants) rows += g.rows, drawing += g.draw;
+  for (const Grant& g : grants) {
+    const auto drafts = work[g.index].drafts;
+    if (g.draw && !drafts.empty()) likeliest = std::max(likeliest, drafts[0]);
+    rows += g.rows, drawing += g.draw;
+  }
+  const bool known = likeliest >= 1 ? times_.seconds(rows) > 0 : decode_seconds_ > 0;
+  if (likeliest <= 0 || !known) return;
   const double longest = drawing == int(grants.size()) && drawing == 1
                              ? limits_.target_seconds * kAloneFactor
                              : std::max(limits_.target_seconds, 2 * decode_seconds_);
@@ -120,7 +125,9 @@ void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grant
   const auto affordable = [&](int n) {
     const double row = n == 1 && !times_.known(rows + 1) ? 0 : (times_.at_most(rows + n) - plain) / n;
     for (size_t i = 0; i < grants.size(); ++i)
-      if (tried[i] > 0 && tried[i] * row > work[grants[i].index].spare) return false;
+      if (tried[i] > 0 && work[grants[i].index].drafts[size_t(tried[i]) - 1] < 1 &&
+          tried[i] * row > work[grants[i].index].spare)
+        return false;
     return true;
   };
   for (int n = 1; n <= std::min(rows_left, outputs_left);) {
@@ -128,6 +135,7 @@ void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grant
     for (size_t i = 0; i < grants.size(); ++i)
       if (odds[i] > 0 && (at == grants.size() || odds[i] > odds[at])) at = i;
     if (at == grants.size()) break;
+    const bool certain = odds[at] >= 1;
     ++tried[at];
     if (!affordable(n)) {
       --tried[at];
@@ -138,7 +146,7 @@ void Scheduler::add_drafts(std::span<const Work> work, std::vector<Grant>& grant
     odds[at] *= next_odds(at);
     const double seconds = times_.seconds(rows + n++);
     if (seconds > longest) break;
-    if (tokens / seconds <= best) continue;
+    if (!certain && tokens / seconds <= best) continue;
     best = tokens / seconds;
     for (size_t i = 0; i < grants.size(); ++i) grants[i].drafts = tried[i];
   }

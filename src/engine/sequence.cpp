@@ -182,7 +182,7 @@ std::span<const float> Sequence::propose(int most) {
   for (Draft& d : std::span(draft_).first(size_t(n))) {
     if (d.token < 0 || d.token >= vocab_size_) break;
     d.odds = d.odds > 0 ? std::min(d.odds, 1.f) : 0;  // whatever a drafter says
-    odds_.push_back(float(std::min(double(d.odds) * trust, kMostOdds)));
+    odds_.push_back(float(std::min(double(d.odds) * trust, d.odds < 1 ? kMostOdds : 1.0)));
   }
   // What is proposed and never tried because it failed before gets another chance some day.
   draft_expected_ *= 1 - 0.1 / kDraftMemory;

@@ -1,7 +1,8 @@
 // step_bench: prefill and decode speed of a GGUF file on the CPU backend, without engine or tokenizer: random token ids
 // through the plan. Prints tokens per second (median and best of some repeats) and where the time went.
 //   step_bench MODEL.gguf [--threads N] [--precision standard|fast|exact] [--kv f16|f32] [--prompt 512] [--gen 128]
-//              [--depth 0] [--batch 1] [--repeat 3] [--clock wall|cpu]
+//              [--depth 0] [--batch 1] [--draws 1] [--repeat 3] [--clock wall|cpu]
+// --draws N: the last N rows of a prompt draw a token (default options), as those of a replay do.
 // The cpu clock with one thread gives usable figures on a machine that others use too.
 #include <algorithm>
 #include <cstdio>
@@ -22,7 +23,7 @@ using namespace ponder;
 struct Options {
   std::string path;
   backend::PlanOptions plan;
-  int prompt = 512, gen = 128, depth = 0, batch = 1, repeat = 3;
+  int prompt = 512, gen = 128, depth = 0, batch = 1, draws = 1, repeat = 3;
 };
 
 [[noreturn]] void fail(const std::string& message) {
@@ -49,8 +50,10 @@ struct Random {
   }
 };
 
-// Rows of one launch: `n` tokens for each sequence; the last row of each wants logits if `output`.
-double run(backend::Plan& plan, std::vector<backend::SequenceState*> sequences, int n, bool output, Random& random) {
+// Rows of one launch: `n` tokens for each sequence; the last `draws` rows of each draw.
+double run(backend::Plan& plan, std::vector<backend::SequenceState*> sequences, int n, int draws, Random& random) {
+  static const sample::Params params;
+  const sample::Request request{&params};
   backend::Batch batch;
   for (auto* s : sequences) {
     must(s->reserve(n));
@@ -59,7 +62,7 @@ double run(backend::Plan& plan, std::vector<backend::SequenceState*> sequences, 
       row.sequence = s;
       row.token = random.token(plan.spec().vocab_size);
       row.position = s->length() + i;
-      row.want_logits = output && i == n - 1;
+      if (i >= n - draws) row.sampling = &request;
       batch.rows.push_back(row);
     }
   }
@@ -105,6 +108,8 @@ Options parse(int argc, char** argv) {
       cpu_clock = v == "cpu";
     else if (a == "--batch")
       o.batch = std::atoi(v.c_str());
+    else if (a == "--draws")
+      o.draws = std::atoi(v.c_str());
     else if (a == "--repeat")
       o.repeat = std::atoi(v.c_str());
     else if (a == "--precision") {
@@ -120,6 +125,7 @@ Options parse(int argc, char** argv) {
   }
   if (o.path.empty()) fail("which model file?");
   o.plan.max_batch_rows = 512;
+  o.plan.max_output_rows = std::max({o.plan.max_output_rows, o.batch, o.draws});
   o.plan.kv_tokens = int64_t(o.batch) * (std::max(o.prompt, o.gen + o.depth + 1) + 128) + 128;
   return o;
 }
@@ -138,7 +144,7 @@ int main(int argc, char** argv) {
   Random random;
   {
     auto s = plan->new_state();
-    run(*plan, {s.get()}, 1, true, random);
+    run(*plan, {s.get()}, 1, 1, random);
   }
   const auto& info = plan->info();
   const auto& memory = plan->memory_report();
@@ -158,7 +164,7 @@ int main(int argc, char** argv) {
       double t = 0;
       for (int done = 0; done < o.prompt; done += 512) {
         const int n = std::min(512, o.prompt - done);
-        t += run(*plan, {s.get()}, n, done + n == o.prompt, random);
+        t += run(*plan, {s.get()}, n, done + n == o.prompt ? std::min(n, o.draws) : 0, random);
       }
       rates.push_back(o.prompt / t);
     }
@@ -172,13 +178,13 @@ int main(int argc, char** argv) {
       states.push_back(plan->new_state());
       sequences.push_back(states.back().get());
       for (int done = 0; done < o.depth; done += 512)
-        run(*plan, {sequences.back()}, std::min(512, o.depth - done), false, random);
+        run(*plan, {sequences.back()}, std::min(512, o.depth - done), 0, random);
     }
     cpu.times() = {};
     for (int i = 0; i < o.repeat; ++i) {
       for (auto* s : sequences) s->trim(o.depth);
       double t = 0;
-      for (int k = 0; k < o.gen; ++k) t += run(*plan, sequences, 1, true, random);
+      for (int k = 0; k < o.gen; ++k) t += run(*plan, sequences, 1, 1, random);
       rates.push_back(o.gen * o.batch / t);
     }
     const double rate = report(("tg" + std::to_string(o.gen)).c_str(), rates, cpu.times());
