@@ -59,21 +59,35 @@ int block_panels(uint64_t bytes) {
   return int(std::clamp<uint64_t>(kBudget / bytes, 1, 8));
 }
 
+/// n columns of kRows (0: `rows`) values each, 16 apart, to where the caller wants them. Loops of known length and without
+/// conditions are vectors.
+template <bool kBias, bool kAdd, int kRows>
+void store_columns(const float* tile, int n, int rows, const float* bias, float* to, int64_t stride) {
+  const int m = kRows > 0 ? kRows : rows;
+  for (int c = 0; c < n; c++, tile += kPanelRows, to += stride) {
+    float v[kPanelRows];  // `to` and the rest might overlap, for all that a compiler knows
+    for (int r = 0; r < m; r++) v[r] = kBias ? tile[r] + bias[r] : tile[r];
+    for (int r = 0; r < m; r++) v[r] = kAdd ? to[r] + v[r] : v[r];
+    for (int r = 0; r < m; r++) to[r] = v[r];
+  }
+}
+
+template <bool kBias, bool kAdd>
+void store_columns(const float* tile, int n, int rows, const float* bias, float* to, int64_t stride) {
+  if (rows == kPanelRows)
+    store_columns<kBias, kAdd, kPanelRows>(tile, n, rows, bias, to, stride);
+  else
+    store_columns<kBias, kAdd, 0>(tile, n, rows, bias, to, stride);
+}
+
 /// A tile of `n` columns (of 16 values each) to where the caller wants it.
 void store(const float* tile, int n, int rows, int64_t row, int64_t column, const Output& out) {
+  float* to = out.data + column * out.stride + row;
   const float* bias = out.bias ? out.bias + row : nullptr;
-  for (int c = 0; c < n; c++, tile += kPanelRows) {
-    float* to = out.data + (column + c) * out.stride + row;
-    if (rows == kPanelRows && !bias && !out.add) {
-      std::memcpy(to, tile, sizeof(float) * kPanelRows);
-      continue;
-    }
-    for (int r = 0; r < rows; r++) {
-      float v = tile[r];
-      if (bias) v += bias[r];
-      to[r] = out.add ? to[r] + v : v;
-    }
-  }
+  if (bias != nullptr && out.add) return store_columns<true, true>(tile, n, rows, bias, to, out.stride);
+  if (bias != nullptr) return store_columns<true, false>(tile, n, rows, bias, to, out.stride);
+  if (out.add) return store_columns<false, true>(tile, n, rows, bias, to, out.stride);
+  store_columns<false, false>(tile, n, rows, bias, to, out.stride);
 }
 
 }  // namespace

@@ -11,6 +11,8 @@ namespace {
 #include "backend/cpu/isa/linear_avx512.inc"
 //
 #include "backend/cpu/isa/linear_portable.inc"
+//
+#include "backend/cpu/isa/quantize_avx512.inc"
 
 template <Kind K, Form F>
 void unpacked(const UnpackedGroup& group, int n, const uint8_t* record, float* tile) {
@@ -104,7 +106,7 @@ void spread(const uint8_t* panel, int64_t columns, int64_t index, UnpackedGroup*
 }  // namespace
 
 const LinearKernels kLinearAvx512 = {
-    .quantize = quantize,
+    .quantize = quantize_512,
     .panel = {FAMILY(Family::q4_0), FAMILY(Family::q4_1), FAMILY(Family::q5_0), FAMILY(Family::q5_1),
               FAMILY(Family::q8_0), FAMILY(Family::q4_k), FAMILY(Family::q5_k), FAMILY(Family::q6_k)},
     .group = {UNPACKED(Kind::b4), UNPACKED(Kind::bm), UNPACKED(Kind::b5), UNPACKED(Kind::bm), UNPACKED(Kind::b8),

@@ -45,7 +45,7 @@ struct RecordBase {
   int8_t q[64][W][4];          ///< i14x256: the high plane, x = 128 * high + low
   float scale[8][W];           ///< per 32; i14x256: [0] for all
   float sum[8][W];             ///< sum of the quantised values of a block, as float (residual included)
-  int32_t neg16[16][W];        ///< minus the integer sum of 16
+  int32_t neg16[16][W];        ///< minus the integer sum of 16, times Q6_K's offset of 32: only k16 reads it
   int32_t neg32[8][W];         ///< minus the integer sum of 32
   int16_t sum_pairs[4][W][2];  ///< `sum` of blocks 2p, 2p + 1 in units of sum_scale
   float sum_scale[W];

@@ -40,16 +40,18 @@ inline void block(const UnpackedGroup& g, int j, const Record<W, F>& x, int c, f
   float u[16];
   for (int h = 0; h < kHalves; h++) {
     int32_t s[16], low[16];
-    const int32_t neg = K == Kind::k16 ? x.neg16[2 * j + h][c] : x.neg32[j][c];
+    const int32_t start = K == Kind::k16 ? x.neg16[2 * j + h][c]
+                          : kShift < 0   ? 0
+                                         : x.neg32[j][c] * (1 << (kShift < 0 ? 0 : kShift));
     const int first = 8 * j + kVectors * h;
     if constexpr (F == Form::i14x256) {
       fill(s, 0);
-      fill(low, kShift < 0 ? 0 : neg * (1 << (kShift < 0 ? 0 : kShift)));
+      fill(low, start);
       dot<W>(g, first, first + kVectors, x.q + first, c, s);
       dot<W>(g, first, first + kVectors, x.low + first, c, low);
       for (int r = 0; r < 16; r++) s[r] = s[r] * 128 + low[r];
     } else {
-      fill(s, kShift < 0 ? 0 : neg * (1 << (kShift < 0 ? 0 : kShift)));
+      fill(s, start);
       dot<W>(g, first, first + kVectors, x.q + first, c, s);
     }
     const float* scale = g.scale[K == Kind::k16 ? 2 * j + h : j];
