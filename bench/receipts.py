@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """How fast receipts are replayed, and how soon a second turn begins after a long thought. For a quiet machine.
 
-    bench/receipts.py [--ponder build/ponder] [--tokens 256] [--load 8] [--thought 2048] [--answer 600] [--threads N] [--precision P]
-                      [--out bench/results/receipts] [--floors] MODEL.gguf
+    bench/receipts.py [--ponder build/ponder] [--tokens 256] [--load 8] [--receipts 8] [--thought 2048] [--answer 600] [--threads N]
+                      [--precision P] [--part both] [--out bench/results/receipts] [--floors] MODEL.gguf
 
-Replay: LOAD requests at once, each with a receipt, then one alone; then every receipt replayed alone. Beside the replay's
-tokens a second stand those of its own generation (under load) and of the lone chain.
+Replay: RECEIPTS requests, LOAD at once, each with a receipt, then three alone; then every receipt replayed alone. Beside the
+replay's tokens a second stand those of its own generation (under load) and of the lone chain.
 Second turn: a thought of THOUGHT tokens (closed by a hard budget) and an answer of ANSWER tokens; then, after the server came to rest, a second question. Its time to the first token stands beside those of other questions of the same length after the same
 conversation (which the second request put into the cache: a fully cached prefix), of the same request asked again, and of
-a server that was just started (nothing cached). Writes NAME.json and NAME.md; --floors exits 1 below the house's.
+a server that was just started (nothing cached). Writes NAME.json and NAME.md; --part replay or turn measures that part anew and keeps the other's figures; --floors exits 1
+below the house's.
 """
 import argparse, concurrent.futures, json, os, statistics, subprocess, sys, tempfile, time, urllib.request
 
@@ -38,8 +39,8 @@ def replay_speed(program, env, args):
     with program.serve(*args.compute, env=env) as url:
         ask(url, 999)  # load and warm up
         with concurrent.futures.ThreadPoolExecutor(args.load) as pool:
-            busy = list(pool.map(lambda i: ask(url, i), range(args.load)))
-        lone = [ask(url, 100 + i) for i in range(3)]
+            busy = list(pool.map(lambda i: ask(url, i), range(args.receipts)))
+        lone = [ask(url, 1000 + i) for i in range(3)]
     files = []
     for i, reply in enumerate(busy):
         files.append(os.path.join(program.home.name, f"receipt-{i}.json"))
@@ -47,10 +48,10 @@ def replay_speed(program, env, args):
             json.dump(reply, f)
     done = program.run("replay", "--json", "--threads", str(args.threads), *files, env=env, timeout=3600)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0 and len(lines) == args.load and all(l["equal"] for l in lines), done.stdout + done.stderr
+    assert done.returncode == 0 and len(lines) == args.receipts and all(l["equal"] for l in lines), done.stdout + done.stderr
     speeds = [l["verified_tokens"] / l["verify_seconds"] for l in lines]
     alone = statistics.median(map(rate, lone))
-    return {"load": args.load, "tokens": args.tokens, "all_equal": True,
+    return {"load": args.load, "receipts": args.receipts, "tokens": args.tokens, "all_equal": True,
             "generating_under_load": statistics.median(map(rate, busy)), "generating_alone": alone,
             "replaying": statistics.median(speeds), "slowest_replay": min(speeds),
             "times_own": min(s / rate(b) for s, b in zip(speeds, busy)), "times_alone": min(speeds) / alone}
@@ -92,6 +93,8 @@ def main():
     parser.add_argument("--ponder", default="build/ponder")
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--load", type=int, default=8)
+    parser.add_argument("--receipts", type=int, default=8)
+    parser.add_argument("--part", choices=("both", "replay", "turn"), default="both")
     parser.add_argument("--thought", type=int, default=2048)
     parser.add_argument("--answer", type=int, default=600)
     parser.add_argument("--rest", type=float, default=20, help="seconds between the turns")
@@ -104,18 +107,23 @@ def main():
     program, env = Program(args.ponder), {"OLLAMA_NUM_PARALLEL": str(args.load), "PONDER_THREADS": str(args.threads)}
     made = program.run("create", NAME, "--from", os.path.abspath(args.model), env=env)
     assert made.returncode == 0, made.stderr
-    result = {"model": os.path.basename(args.model), "threads": args.threads, "precision": args.precision,
-              "replay": replay_speed(program, env, args), "second_turn": second_turn(program, env, args)}
+    result = {"model": os.path.basename(args.model), "threads": args.threads, "precision": args.precision}
+    old = {}
+    if args.part != "both":
+        with open(args.out + ".json") as f:
+            old = json.load(f)
+    for key, part, measure in (("replay", "replay", replay_speed), ("second_turn", "turn", second_turn)):
+        result[key] = measure(program, env, args) if args.part in ("both", part) else old[key]
     r, t = result["replay"], result["second_turn"]
     text = f"""# Receipts and second turns: {result['model']}, {args.threads} threads, {args.precision}
 
-| replay of {r['load']} receipts of {r['tokens']} tokens, made under a load of {r['load']} | tokens/s |
+| replay of {r['receipts']} receipts of {r['tokens']} tokens, made under a load of {r['load']} | tokens/s |
 |---|---|
-| one of {r['load']} generating at once | {r['generating_under_load']:.1f} |
+| one of {r['load']} generating at once (median) | {r['generating_under_load']:.1f} |
 | one generating alone | {r['generating_alone']:.1f} |
 | replaying (slowest {r['slowest_replay']:.1f}) | {r['replaying']:.1f} |
 
-All equal. At least {r['times_own']:.1f} times each one's own speed, {r['times_alone']:.1f} times a lone chain's.
+All equal. At least {r['times_own']:.2f} times each one's own speed, {r['times_alone']:.2f} times a lone chain's.
 
 | second turn after a thought of {t['thinking_tokens']} tokens and an answer of {t['answer_tokens']} ({t['cached_tokens']} of {t['prompt_tokens']} prompt tokens cached) | first token, ms |
 |---|---|
