@@ -1,13 +1,10 @@
-// The models of this process. One control thread loads models, renders prompts and hands sequences to engines; a look
-// at cancel flags and idle models every 50 ms keeps "within 250 ms" without touching the engines' hot path.
-// Why this file is long: queue, residents and running requests are one state under one lock.
+// The requests of this process. One control thread loads models, renders prompts and hands sequences to engines. Another
+// looks at the callers' cancel flags every 50 ms, whatever the first is busy with: that keeps "within 250 ms" without
+// touching the engines' hot path. Which models are in memory: residents.cpp.
 #include <algorithm>
 #include <condition_variable>
-#include <ctime>
 #include <deque>
 #include <future>
-#include <list>
-#include <map>
 #include <mutex>
 #include <thread>
 
@@ -18,10 +15,10 @@
 #include "runtime/backends.h"
 #include "runtime/client.h"
 #include "runtime/history.h"
-#include "runtime/loaded_model.h"
 #include "runtime/receipt.h"
 #include "runtime/replay.h"
 #include "runtime/reply.h"
+#include "runtime/residents.h"
 #include "runtime/show.h"
 #include "runtime/turn.h"
 #include "runtime/vote_receipt.h"
@@ -33,8 +30,6 @@ namespace {
 constexpr auto kTick = std::chrono::milliseconds(50);
 constexpr size_t kMostAhead = 8;  // conversations whose next turn is prepared
 
-struct Resident;
-
 struct Job {
   ChatRequest request;
   ChatSink sink;
@@ -43,28 +38,11 @@ struct Job {
   std::function<void(Result<Resident*>)> hold;  // instead of a reply: the caller uses the model and releases it
 };
 
-// A turn that is over: the next one's beginning may be computed while nothing else is to be done.
-struct Past {
-  ChatRequest request;
-  std::string thinking, content;
-};
-
-// A model in memory with what keeps it there.
-struct Resident {
-  std::unique_ptr<LoadedModel> model;
-  std::string name;
-  int threads = 0;  // it was loaded with (num_thread)
-  int users = 0;    // requests that hold it
-  double idle_since = 0;
-  double keep_alive = 300;          // seconds; negative: for ever
-  std::deque<Past> ahead;           // newest last
-  engine::SequenceId ahead_id = 0;  // what the engine was last given of those
-};
-
 class RuntimeImpl : public Runtime {
  public:
   RuntimeImpl(store::Store& store, RuntimeOptions options) : store_(store), options_(std::move(options)) {
     control_ = std::thread([this] { control_loop(); });
+    watch_ = std::thread([this] { watch_loop(); });
   }
 
   ~RuntimeImpl() override {
@@ -75,9 +53,9 @@ class RuntimeImpl : public Runtime {
     stopping_ = true;
     wake_.notify_all();
     control_.join();
+    watch_.join();
     for (auto& job : queue_) fail(job, {ErrorCode::cancelled, "the server is shutting down"});
-    // Engines cancel their sequences and report them while they are joined; the reports still need this object.
-    for (auto& r : residents_) r.model.reset();
+    residents_.join();  // before the rest of this object goes: the engines' last reports need it
   }
 
   void chat(ChatRequest request, ChatSink sink, std::shared_ptr<const CancelFlag> cancel) override {
@@ -102,7 +80,7 @@ class RuntimeImpl : public Runtime {
   std::vector<RunningModel> running() override {
     std::lock_guard lock(mutex_);
     std::vector<RunningModel> all;
-    for (const auto& r : residents_) all.push_back(describe(r));
+    for (const auto& r : residents_) all.push_back(r.describe());
     return all;
   }
 
@@ -114,13 +92,9 @@ class RuntimeImpl : public Runtime {
   Result<void> stop(const std::string& model) override {
     PONDER_TRY(const auto name, store::Name::parse(model));
     std::lock_guard lock(mutex_);
-    for (auto& r : residents_)
-      if (r.name == name.display()) {
-        r.keep_alive = 0;
-        wake_.notify_all();
-        return {};
-      }
-    return Error{ErrorCode::not_found, "model '" + model + "' is not loaded"};
+    if (!residents_.stop(name.display())) return Error{ErrorCode::not_found, "model '" + model + "' is not loaded"};
+    wake_.notify_all();
+    return {};
   }
 
   Result<std::string> control(const std::string& id, const Control& control) override {
@@ -161,37 +135,10 @@ class RuntimeImpl : public Runtime {
     if (job.sink.on_error) job.sink.on_error(std::move(error));
   }
 
-  RunningModel describe(const Resident& r) const {
-    RunningModel m;
-    const auto& info = r.model->engine().plan().info();
-    const auto status = r.model->engine().status();
-    m.name = r.name;
-    m.digest = r.model->open().stored.digest;
-    m.details = r.model->open().stored.details;
-    m.size = r.model->memory_bytes();
-    const int n_layers = r.model->engine().plan().spec().n_layers;
-    m.processor = processor_of(info, n_layers);
-    m.size_vram = m.size * uint64_t(info.gpu_layers) / uint64_t(std::max(1, n_layers));
-    m.context_length = r.model->default_context();
-    m.running = status.running;
-    m.waiting = status.waiting;
-    if (r.keep_alive >= 0) {
-      const double left =
-          r.users > 0 ? r.keep_alive : std::max(0.0, r.idle_since + r.keep_alive - os::monotonic_seconds());
-      m.expires_at = int64_t(std::time(nullptr)) + int64_t(left + 0.5);
-    }
-    m.numerics_id = info.numerics_id;
-    m.precision = backend::to_string(info.precision);
-    m.kv_format = backend::to_string(info.kv_format);
-    m.isa = info.isa;
-    return m;
-  }
-
   void control_loop() {
     std::unique_lock lock(mutex_);
     while (!quit_) {
-      cancel_flagged();
-      unload_expired(lock);
+      residents_.unload_expired(lock);
       Job job;
       if (take_job(job)) {
         lock.unlock();
@@ -200,8 +147,7 @@ class RuntimeImpl : public Runtime {
         continue;
       }
       if (work_ahead(lock)) continue;
-      const bool watch = !active_.empty() || !queue_.empty() || !residents_.empty();
-      if (watch) {
+      if (!queue_.empty() || !residents_.empty()) {
         wake_.wait_for(lock, kTick);
       } else {
         wake_.wait(lock, [&] { return quit_ || !queue_.empty(); });
@@ -210,34 +156,25 @@ class RuntimeImpl : public Runtime {
     for (const auto& a : active_) a.resident->model->engine().cancel(a.id);
   }
 
-  void cancel_flagged() {
-    for (const auto& a : active_)
-      if (a.cancel && *a.cancel) a.resident->model->engine().cancel(a.id);
-  }
-
-  // Takes idle models out that outstayed their time. Their engines are joined without the lock.
-  void unload_expired(std::unique_lock<std::mutex>& lock) {
-    std::list<Resident> gone;
-    const double now = os::monotonic_seconds();
-    for (auto it = residents_.begin(); it != residents_.end();) {
-      const auto next = std::next(it);
-      if (it->users == 0 && it->keep_alive >= 0 && now >= it->idle_since + it->keep_alive)
-        gone.splice(gone.end(), residents_, it);
-      it = next;
+  // Callers that hang up: heard also while the control thread loads a model or renders a long prompt.
+  void watch_loop() {
+    std::unique_lock lock(mutex_);
+    while (!quit_) {
+      for (const auto& a : active_)
+        if (a.cancel && *a.cancel) a.resident->model->engine().cancel(a.id);
+      if (active_.empty()) {
+        wake_.wait(lock, [&] { return quit_ || !active_.empty(); });
+      } else {
+        wake_.wait_for(lock, kTick);
+      }
     }
-    if (gone.empty()) return;
-    lock.unlock();
-    gone.clear();
-    lock.lock();
   }
 
   // The first waiting request that can run now: its model is here, or there is room to load it.
   bool take_job(Job& job) {
     for (auto it = queue_.begin(); it != queue_.end(); ++it) {
       const bool cancelled = it->cancel && *it->cancel;
-      if (!cancelled && !find_resident(it->request) && int(residents_.size()) >= options_.max_loaded_models &&
-          !idle_resident())
-        continue;
+      if (!cancelled && !residents_.has_place_for(it->request)) continue;
       job = std::move(*it);
       queue_.erase(it);
       return true;
@@ -245,76 +182,9 @@ class RuntimeImpl : public Runtime {
     return false;
   }
 
-  static std::string key_of(const std::string& model) {
-    auto name = store::Name::parse(model);
-    return name.ok() ? name->display() : model;
-  }
-
-  Resident* find_resident(const ChatRequest& request) {
-    const std::string key = key_of(request.model);
-    for (auto& r : residents_)
-      if (r.name == key &&
-          (!request.options.num_thread || *request.options.num_thread == 0 || *request.options.num_thread == r.threads))
-        return &r;
-    return nullptr;
-  }
-
-  Resident* idle_resident() {
-    Resident* oldest = nullptr;
-    for (auto& r : residents_)
-      if (r.users == 0 && (oldest == nullptr || r.idle_since < oldest->idle_since)) oldest = &r;
-    return oldest;
-  }
-
-  // Makes room by unloading the model that has been idle longest; false when none is idle.
-  bool evict_one() {
-    std::list<Resident> gone;
-    std::lock_guard lock(mutex_);
-    Resident* idle = idle_resident();
-    if (idle == nullptr) return false;
-    const auto it = std::find_if(residents_.begin(), residents_.end(), [&](const Resident& r) { return &r == idle; });
-    gone.splice(gone.end(), residents_, it);
-    return true;  // an idle engine joins at once
-  }
-
-  Result<Resident*> acquire(Job& job, double* load_seconds) {
-    {
-      std::lock_guard lock(mutex_);
-      if (Resident* r = find_resident(job.request)) {
-        r->users++;
-        return r;
-      }
-    }
-    PONDER_TRY(auto open, open_model(store_, job.request.model, options_.allow_paths));
-    RuntimeOptions options = options_;
-    if (job.request.options.num_thread.value_or(0) > 0) options.threads = *job.request.options.num_thread;
-    while (int(residents_.size()) >= options_.max_loaded_models && evict_one()) {
-    }
-    const double start = os::monotonic_seconds();
-    for (;;) {
-      const int wanted = job.request.options.num_ctx.value_or(0);
-      auto model = LoadedModel::load(
-          open, options, wanted, job.sink.on_load ? job.sink.on_load : std::function<void(double)>(), job.cancel.get());
-      if (!model.ok()) {
-        if (model.error().code == ErrorCode::out_of_memory && evict_one()) continue;
-        return model.error();
-      }
-      *load_seconds = os::monotonic_seconds() - start;
-      std::lock_guard lock(mutex_);
-      Resident& r = residents_.emplace_back();
-      r.model = std::move(*model);
-      r.name = key_of(job.request.model);
-      r.threads = options.threads;
-      r.keep_alive = options_.keep_alive_seconds;
-      r.users = 1;
-      return &r;
-    }
-  }
-
   void release(Resident* r) {
     std::lock_guard lock(mutex_);
-    r->users--;
-    r->idle_since = os::monotonic_seconds();
+    residents_.release(*r);
     wake_.notify_all();
   }
 
@@ -329,13 +199,12 @@ class RuntimeImpl : public Runtime {
       return;
     }
     double load_seconds = 0;
-    auto resident = acquire(job, &load_seconds);
+    std::unique_lock lock(mutex_);
+    auto resident = residents_.acquire(job.request, job.sink.on_load, job.cancel.get(), &load_seconds, lock);
+    if (resident.ok() && job.request.keep_alive) (*resident)->keep_alive = *job.request.keep_alive;
+    lock.unlock();
     if (!resident.ok()) return fail(job, std::move(resident).error());
     Resident* r = *resident;
-    if (job.request.keep_alive) {
-      std::lock_guard lock(mutex_);
-      r->keep_alive = *job.request.keep_alive;
-    }
     if (job.hold) return job.hold(r);
     if (load_only) {
       release(r);
@@ -446,6 +315,7 @@ class RuntimeImpl : public Runtime {
     PONDER_TRY(const auto id, r->model->engine().submit(std::move(sequence)));
     *key = id;
     active_.push_back({r, id, job.cancel});
+    wake_.notify_all();  // somebody to watch
     return {};
   }
 
@@ -489,6 +359,7 @@ class RuntimeImpl : public Runtime {
     PONDER_TRY(*ids, start_vote(r->model->engine(), turn, options, sink, std::move(result), job.submitted,
                                 std::move(done), tape));
     for (const auto id : *ids) active_.push_back({r, id, job.cancel});
+    wake_.notify_all();
     return {};
   }
 
@@ -497,12 +368,12 @@ class RuntimeImpl : public Runtime {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Job> queue_;
-  Desk desk_;                      // before what holds its tickets
-  std::list<Resident> residents_;  // stable addresses: callbacks point at them
+  Desk desk_;  // before what holds its tickets
+  Residents residents_{store_, options_};
   std::vector<Active> active_;
   bool quit_ = false;
   std::atomic<bool> stopping_{false};
-  std::thread control_;  // last: starts when everything above is there
+  std::thread control_, watch_;  // last: they start when everything above is there
 };
 
 }  // namespace
