@@ -271,7 +271,11 @@ Result<ReplayRequest> read_replay(const json& body) {
   // What is wrong with a file is here something that the client can mend.
   if (!receipts.ok()) return Error{ErrorCode::invalid_argument, receipts.error().message};
   r.receipts = std::move(*receipts);
-  PONDER_TRY(r.model, string_field(body, "model", r.receipts.chains[0].model));
+  // Beside a receipt "model" says which model to use; a bare receipt's own is an object with its name and digest.
+  r.model = r.receipts.chains[0].model;
+  if (const auto* model = field(body, "model"); model != nullptr && !model->is_object()) {
+    PONDER_TRY(r.model, string_field(body, "model", r.model));
+  }
   PONDER_TRY(r.force, bool_field(body, "force", false));
   return r;
 }

@@ -94,6 +94,8 @@ def votes(program):
                 [c.result() for c in company]
             for key in ("equal", "chains", "verified_tokens", "prompt_tokens", "vote"):
                 assert there[key] == line[key], (key, there, line)
+        there = post(url + "/api/replay", alone["receipt"])
+        assert there["equal"], ("a bare receipt", there)
         there = post(url + "/api/replay", {"receipt": alone["receipt"]})
         assert there["equal"] and there["verified_tokens"] == alone["eval_count"] and "vote" not in there, there
 
