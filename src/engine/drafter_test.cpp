@@ -247,12 +247,7 @@ TEST(Drafts, NeverChangeTheText) {
   int64_t accepted = 0, drafted = 0;
   for (uint32_t round = 0; round < 60; ++round) {
     std::mt19937 rng(round + 500);
-    EngineOptions options;
-    options.context_length = 600;
-    options.max_sequences = 1 + int(rng() % 8);
-    options.max_batch_rows = round % 5 == 0 ? 1 + int(rng() % 8) : 16 + int(rng() % 300);
-    options.max_output_rows = 1 + int(rng() % 40);
-    options.prefix_cache = rng() % 4 != 0;
+    const EngineOptions options = random_engine(rng, round);
     const int64_t kv_tokens = 64 * (10 + int64_t(rng() % 40));
     scripted::Options fake = timed();
     fake.seconds_per_row = double(rng() % 20) / 10000;

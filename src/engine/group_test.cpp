@@ -2,6 +2,9 @@
 // prompt is computed once, and memory grows by the pages that the copies have for themselves.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "engine/engine_rig.h"
 
 namespace ponder::engine {
@@ -57,32 +60,37 @@ TEST(Group, EachMemberIsWhatItsStreamDrawsAlone) {
   EXPECT_EQ(rig.plan->rows_computed(), 149 + 7 + 8 * 99);
 }
 
+// Pages in use are exactly the prompt's shared ones and each chain's private ones, at every step, as computed from lengths.
 TEST(Group, MemoryGrowsByPrivatePagesOnly) {
-  for (const int prompt_tokens : {3 * kPage, 3 * kPage + 1, 3 * kPage + 30, 1}) {
+  const auto pages = [](int tokens) { return (tokens + kPage - 1) / kPage; };
+  for (const int prompt_tokens : {1, kPage - 1, kPage, kPage + 1, 2 * kPage - 1, 2 * kPage, 2 * kPage + 1, 3 * kPage,
+                                  3 * kPage + 1, 3 * kPage + 30}) {
     for (const int n : {1, 3, 8}) {
+      SCOPED_TRACE(std::to_string(prompt_tokens) + " tokens, " + std::to_string(n) + " chains");
       Rig rig(scripted::scramble(6));
       Members m;
       submit_group(rig, m, n, range(0, prompt_tokens), 1000, 1);
       const auto all_have = [&](size_t tokens) {
-        for (const auto& r : m.records)
-          if (r.events.size() < tokens) return false;
-        return true;
+        return std::all_of(m.records.begin(), m.records.end(),
+                           [&](const auto& r) { return r.events.size() >= tokens; });
       };
-      while (!all_have(100)) ASSERT_TRUE(rig.engine->step());
+      while (!all_have(1)) ASSERT_TRUE(rig.engine->step());
       // Shared: what is full before the first token of a chain's own is written, its predecessor being computed again.
-      const int shared = (prompt_tokens - 1) / kPage;
-      const int shared_of_one = n == 1 ? 0 : shared;
-      int expected = shared_of_one;
-      for (const auto& r : m.records) {
-        const int length = prompt_tokens + int(r.events.size()) - 1;  // the last token is not computed yet
-        expected += (length + kPage - 1) / kPage - shared_of_one;
+      const int shared = n == 1 ? 0 : (prompt_tokens - 1) / kPage;
+      std::set<int> seen;
+      while (!all_have(2 * kPage + 40)) {
+        ASSERT_TRUE(rig.engine->step());
+        int expected = shared;
+        for (const auto& r : m.records)
+          expected += pages(prompt_tokens + int(r.events.size()) - 1) - shared;  // the last token is not computed yet
+        ASSERT_EQ(rig.engine->status().pages_used, expected) << m.records[0].events.size() << " tokens";
+        seen.insert(expected);
       }
-      EXPECT_EQ(rig.engine->status().pages_used, expected) << prompt_tokens << " tokens, " << n << " chains";
+      EXPECT_GE(seen.size(), 3u) << "pages were begun under these eyes";
       // All but one are cancelled: their pages are free after the next step.
       for (size_t i = 1; i < m.ids.size(); ++i) rig.engine->cancel(m.ids[i]);
       rig.engine->step();
-      const int length = prompt_tokens + int(m.records[0].events.size()) - 1;
-      EXPECT_EQ(rig.engine->status().pages_used, (length + kPage - 1) / kPage);
+      EXPECT_EQ(rig.engine->status().pages_used, pages(prompt_tokens + int(m.records[0].events.size()) - 1));
       for (size_t i = 1; i < m.ids.size(); ++i) EXPECT_EQ(m.records[i].reason(), "cancelled");
       rig.engine->cancel(m.ids[0]);
       rig.run();

@@ -7,6 +7,17 @@
 
 namespace ponder::engine {
 
+// Any engine there may be: few places or many, batches from one row on. Every fifth round has tiny batches.
+inline EngineOptions random_engine(std::mt19937& rng, uint32_t round) {
+  EngineOptions options;
+  options.context_length = 600;
+  options.max_sequences = 1 + int(rng() % 8);
+  options.max_batch_rows = round % 5 == 0 ? 1 + int(rng() % 8) : 16 + int(rng() % 300);
+  options.max_output_rows = 1 + int(rng() % 40);
+  options.prefix_cache = rng() % 4 != 0;
+  return options;
+}
+
 // One random request; the same seed gives the same one. Controllers act on position and token only, so they do the same
 // beside others as alone.
 inline SequenceRequest random_request(uint32_t seed, Record& record) {

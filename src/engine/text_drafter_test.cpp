@@ -2,33 +2,13 @@
 // changing a token, whatever is drafted beside whatever controllers.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <random>
 
+#include "base/count_allocations_support.h"
 #include "engine/engine_rig.h"
 #include "engine/random_rig.h"
 #include "engine/scheduler.h"
 #include "engine/text_drafter.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-
-void* counted(std::size_t n) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* p = std::malloc(n == 0 ? 1 : n)) return p;
-  throw std::bad_alloc();
-}
-}  // namespace
-
-// Of the whole test program.
-void* operator new(std::size_t n) { return counted(n); }
-void* operator new[](std::size_t n) { return counted(n); }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete[](void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 
 namespace ponder::engine {
 namespace {
@@ -202,12 +182,7 @@ TEST(TextDrafter, NeverChangesTheText) {
   int64_t accepted = 0, drafted = 0;
   for (uint32_t round = 0; round < 40; ++round) {
     std::mt19937 rng(round + 900);
-    EngineOptions options;
-    options.context_length = 600;
-    options.max_sequences = 1 + int(rng() % 8);
-    options.max_batch_rows = round % 5 == 0 ? 1 + int(rng() % 8) : 16 + int(rng() % 300);
-    options.max_output_rows = 1 + int(rng() % 40);
-    options.prefix_cache = rng() % 4 != 0;
+    const EngineOptions options = random_engine(rng, round);
     const auto phrases = std::make_shared<Phrases>(10 + int(rng() % 5));
     Rig rig(scripted::scramble(77), options, timed(double(rng() % 20) / 10000), 64 * (10 + int64_t(rng() % 40)));
     const int n = 1 + int(round % 12);

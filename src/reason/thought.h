@@ -69,6 +69,7 @@ class Thought : public engine::Controller {
   int own_tokens() const { return own_; }  ///< drawn by the model inside the thought, tags not among them
   /// Most own tokens that the budget allows (a graceful one: with its window); -1: only the room limits it.
   int window() const { return budget_.window(); }
+  const Budget& budget() const { return budget_; }  ///< how it stood at the last token or step
 
  private:
   enum class Stage : uint8_t { before, thinking, answering };

@@ -1,178 +1,17 @@
-// Every state of a steered thought on a scripted model that writes nonsense: budgets of all kinds, closings, extension,
-// commands, loops, cut characters, in random mixtures and under any chunking of the engine.
-// Why this file is long: one author and one player of cases serve every state of the controller.
+// A steered thought on a scripted model that writes nonsense: budgets, closings, extension, commands, loops, one by one.
+// All of them in random mixtures: promises_test.cpp.
 #include "reason/thought.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <set>
 
-#include "base/utf8.h"
-#include "engine/engine_rig.h"
-#include "reason/language.h"
-#include "reason/loop_corpus_support.h"
-#include "reason/test_support.h"
+#include "reason/thought_rig.h"
 
 namespace ponder::reason {
 namespace {
 
-using corpus::Dice;
-using engine::TokenId;
-namespace scripted = backend::scripted;
-
-const tokenizer::Tokenizer& vocab() { return *testing::vocabulary(); }
-
-chat::ThinkingTags tags() {
-  chat::ThinkingTags t;
-  t.open_text = "<think>";
-  t.close_text = "</think>";
-  t.open = {*vocab().find("<think>")};
-  t.close = {*vocab().find("</think>")};
-  return t;
-}
-
-// What the model of a case would write if it were left alone.
-struct Author {
-  uint64_t salt = 1;
-  int length = 100;              // own tokens of the thought, then the closing tag; very large: never
-  int answer = 10;               // tokens of the answer, then the end; 0: an empty one
-  bool ends_in_thought = false;  // forgets the closing tag and ends its turn
-  std::vector<TokenId> words;    // what it writes with
-  std::vector<TokenId> round;    // not empty: it goes round in circles instead
-};
-
-scripted::Script write(const Author& a, int prompt) {
-  const auto next = [a, prompt](std::span<const TokenId> so_far) -> TokenId {
-    const TokenId close = tags().close[0], eos = *vocab().eos();
-    const auto begin = so_far.begin() + prompt;
-    const auto closed = std::find(begin, so_far.end(), close);
-    Dice d(a.salt + uint64_t(so_far.size()) * 7919);
-    if (closed == so_far.end()) {
-      const int n = int(so_far.end() - begin);
-      if (n >= a.length) return a.ends_in_thought ? eos : close;
-      if (!a.round.empty()) return a.round[size_t(n) % a.round.size()];
-      return a.words[size_t(d.next() % a.words.size())];
-    }
-    return int(so_far.end() - closed) - 1 >= a.answer ? eos : a.words[size_t(d.next() % a.words.size())];
-  };
-  return [a, next](std::span<const TokenId> so_far, std::span<float> logits) {
-    Dice d(a.salt + uint64_t(so_far.size()));
-    logits[size_t(d.of(a.words))] = 10;  // where it may not do what it would
-    logits[size_t(next(so_far))] = 30;
-  };
-}
-
-scripted::Options options() {
-  scripted::Options o;
-  o.vocab_size = vocab().vocab_size();
-  o.seconds_per_step = 0.01;
-  return o;
-}
-
-std::vector<TokenId> ids(const std::string& text) { return vocab().encode(text, false); }
-
-std::vector<TokenId> english() {
-  return ids("the lantern is in a garden. We count it again,\nand so on! What now? yes.\n");
-}
-std::vector<TokenId> chinese() { return ids("好的,我一步一步来算。小明有三个苹果!是吗?\n所以,"); }
-// Bytes that are no characters by themselves among others that are.
-std::vector<TokenId> broken() {
-  std::vector<TokenId> all = english();
-  for (TokenId id = 0; id < vocab().vocab_size(); ++id)
-    if (const auto piece = vocab().piece(id, false); piece.size() == 1 && uint8_t(piece[0]) >= 0x80) all.push_back(id);
-  return all;
-}
-
-// What is left of the events when everything taken back is gone, with what a reader of the reply would see.
-struct Outcome {
-  std::vector<TokenId> tokens;
-  std::vector<bool> forced;
-  std::string thinking, content, reason, done_reason;
-  int own = 0, window = -1;
-};
-
-Outcome outcome(const engine::Record& record, const Thought& thought, int prompt) {
-  Outcome o;
-  for (const auto& e : record.events) {
-    const size_t at = size_t(e.position - prompt);
-    EXPECT_LE(at, o.tokens.size()) << "a hole in the reply";
-    o.tokens.resize(at);
-    o.forced.resize(at);
-    if (e.end) continue;
-    o.tokens.push_back(e.token);
-    o.forced.push_back(e.forced);
-  }
-  chat::ThinkingSplitter splitter(testing::vocabulary(), tags(), true);
-  const auto take = [&](const std::vector<chat::SplitPiece>& pieces) {
-    for (const auto& p : pieces) (p.channel == chat::Channel::thinking ? o.thinking : o.content) += p.text;
-  };
-  for (size_t i = 0; i < o.tokens.size(); ++i) {
-    take(splitter.push(o.tokens[i]));
-    o.own += splitter.inside_thought() && !o.forced[i];
-  }
-  take(splitter.finish());
-  o.reason = record.reason();
-  o.done_reason = thought.done_reason();
-  o.window = thought.window();
-  return o;
-}
-
-struct Case {
-  Author author;
-  ThoughtSetup setup;
-  int max_new_tokens = 2000;
-  int prompt = 40;
-  int batch_rows = 512;
-  std::vector<std::pair<int, Command>> commands;  // after so many steps of the engine
-};
-
-struct Played {
-  Outcome o;
-  engine::Record record;
-  std::vector<int> effect;  // for each command: steps until something of it was seen
-};
-
-Played play(Case c) {
-  engine::EngineOptions engine_options;
-  engine_options.max_batch_rows = c.batch_rows;
-  engine_options.max_output_rows = std::min(c.batch_rows, engine_options.max_output_rows);
-  engine::Rig rig(write(c.author, c.prompt), engine_options, options());
-  c.setup.tokenizer = testing::vocabulary();
-  if (!c.setup.tags) c.setup.tags = tags();
-  c.setup.starts_inside = true;
-  c.setup.room = std::min(c.setup.room, c.max_new_tokens);
-  c.setup.params.temperature = 0;
-  c.setup.clock = [p = rig.plan] { return p->now(); };
-  c.setup.steering = std::make_shared<Steering>();
-  auto thought = std::make_shared<Thought>(c.setup);
-  Played run;
-  engine::SequenceRequest r =
-      engine::request(std::vector<TokenId>(size_t(c.prompt), 300), run.record, c.max_new_tokens);
-  r.end_tokens = {*vocab().eos()};
-  r.controllers = {thought};
-  rig.submit(std::move(r));
-  int steps = 0;
-  std::vector<std::pair<int, size_t>> posted;  // step, events then
-  for (;; ++steps) {
-    for (const auto& [at, command] : c.commands)
-      if (at == steps && c.setup.steering->post(command).ok()) posted.emplace_back(steps, run.record.events.size());
-    if (!rig.engine->step()) break;
-    if (steps > 20000) {
-      ADD_FAILURE() << "the engine does not come to an end";
-      break;
-    }
-  }
-  run.o = outcome(run.record, *thought, c.prompt);
-  EXPECT_EQ(run.o.own, thought->own_tokens());
-  return run;
-}
-
-size_t occurrences(const std::string& text, const std::string& what) {
-  size_t n = 0;
-  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += what.size()) ++n;
-  return n;
-}
+using namespace testing;  // NOLINT: the rig is this file's vocabulary
 
 const std::string kClosing = phrases(Language::english).closing;
 
@@ -248,7 +87,7 @@ TEST(Thought, SoftZoneMakesTheTagLikelier) {
     logits[size_t(close)] = closed ? -100.f : 6.f;
     if (closed) logits[size_t(*vocab().eos())] = 20;
   };
-  engine::Rig rig(script, {}, options());
+  engine::Rig rig(script, {}, script_options());
   ThoughtSetup s;
   s.tokenizer = testing::vocabulary();
   s.tags = tags();
@@ -343,7 +182,7 @@ TEST(Thought, TagsThatAreSpelled) {
     return text.ends_with("Done now.") || text.size() > closed + 60 ? eos : ids("Done now.")[0];
   });
   for (const int extend : {0, 2}) {
-    engine::Rig rig(script, {}, options());
+    engine::Rig rig(script, {}, script_options());
     ThoughtSetup s;
     s.tokenizer = testing::vocabulary();
     s.tags = spelled;
@@ -396,6 +235,37 @@ TEST(Thought, CommandsActWithinTwoSteps) {
       EXPECT_GT(r.o.own, 900);
     }
     EXPECT_EQ(r.o.reason, "stop");
+  }
+}
+
+// The promise in steps of the engine, whatever its batches hold and whoever runs beside.
+TEST(Thought, EveryCommandActsWithinTwoStepsOfTheEngine) {
+  using Action = Command::Action;
+  for (const int rows : {1, 5, 64, 512}) {
+    for (const int neighbours : {0, 4}) {
+      if (rows <= neighbours) continue;  // who gets no row in a step cannot act in it
+      for (const Action action : {Action::answer, Action::more, Action::note, Action::stop}) {
+        for (int at = 45; at < 400; at += 23) {
+          Case c;
+          c.author.words = english();
+          c.author.length = 1 << 30;
+          c.author.salt = uint64_t(at);
+          c.setup.tokens = 1000;
+          c.batch_rows = rows;
+          c.neighbours = neighbours;
+          c.drafts = at % 2;
+          c.prompt = rows == 1 ? 10 : 40;
+          c.commands = {{at, {action, "use the second equation", 0}}, {at + 5, {Action::stop, "", 0}}};
+          const Played r = play(c);
+          ASSERT_GE(r.effects.size(), 1u);
+          ASSERT_TRUE(r.effects[0].accepted);
+          EXPECT_EQ(r.effects[0].phase, Phase::thinking);
+          EXPECT_GE(r.effects[0].steps, 1);
+          EXPECT_LE(r.effects[0].steps, 2)
+              << rows << " rows, " << neighbours << " beside, action " << int(action) << " at " << at;
+        }
+      }
+    }
   }
 }
 
@@ -473,7 +343,7 @@ TEST(Thought, OffNeverBegins) {
     logits[size_t(english()[so_far.size() % english().size()])] = 10;
     if (so_far.size() > 20) logits[size_t(*vocab().eos())] = 30;
   };
-  engine::Rig rig(script, {}, options());
+  engine::Rig rig(script, {}, script_options());
   ThoughtSetup s;
   s.tokenizer = testing::vocabulary();
   s.tags = tags();
@@ -489,81 +359,6 @@ TEST(Thought, OffNeverBegins) {
   EXPECT_EQ(thought->done_reason(), "off");
   for (const TokenId t : record.tokens()) EXPECT_NE(t, open);
   EXPECT_EQ(record.reason(), "stop");
-}
-
-// Random mixtures of everything. What must hold is what docs/thinking.md promises.
-TEST(Thought, PromisesHoldInEveryMixture) {
-  std::set<std::string> seen;
-  for (int i = 0; i < 600; ++i) {
-    Dice d{uint64_t(i)};
-    Case c;
-    c.author.salt = d.next();
-    c.author.words = i % 3 == 0 ? english() : i % 3 == 1 ? chinese() : broken();
-    c.author.length = d.in(0, 3) == 0 ? 100000 : d.in(0, 400);
-    c.author.answer = d.in(0, 40);
-    c.author.ends_in_thought = d.in(0, 4) == 0;
-    if (d.in(0, 5) == 0)
-      for (int k = d.in(1, 60); k > 0; --k) c.author.round.push_back(d.of(c.author.words));
-    c.prompt = d.in(1, 200);
-    c.batch_rows = d.in(0, 2) == 0 ? d.in(1, 8) : 512;
-    c.max_new_tokens = d.in(0, 2) == 0 ? d.in(8, 200) : 1500;
-    if (d.in(0, 2)) c.setup.tokens = d.in(1, 300);
-    if (d.in(0, 3) == 0) c.setup.seconds = d.in(1, 300) * 0.01;
-    c.setup.hard = d.in(0, 1);
-    if (d.in(0, 3) == 0) c.setup.closing = "Enough of that, here it comes.";
-    if (d.in(0, 3) == 0) c.setup.answer = d.in(0, 50);
-    c.setup.extend = d.in(0, 4) == 0 ? d.in(1, 3) : 0;
-    bool more = false, stopped = false;
-    for (int k = d.in(0, 3); k > 0; --k) {
-      const auto action = Command::Action(d.in(0, 15) == 0 ? 3 : d.in(0, 2));
-      more |= action == Command::Action::more;
-      stopped |= action == Command::Action::stop;
-      c.commands.push_back({d.in(0, 300), {action, "count 苹果 again", d.in(0, 50)}});
-    }
-    const Played r = play(c);
-    const Outcome& o = r.o;
-    const std::string what = "case " + std::to_string(i) + ": " + o.reason + ", thought ended by " + o.done_reason;
-    SCOPED_TRACE(what + "\n" + o.thinking + "\n---\n" + o.content);
-    seen.insert(o.done_reason + " " + o.reason);
-    ASSERT_EQ(r.record.finished.size(), 1u);
-    EXPECT_FALSE(o.reason.empty());
-    if (c.setup.tokens >= 0 && !more) {
-      EXPECT_LE(o.own, o.window);
-    }
-    EXPECT_LE(int(o.tokens.size()), c.max_new_tokens);
-    if (stopped && o.reason == "cancelled") continue;
-    EXPECT_FALSE(o.done_reason.empty()) << "a thought always ends, and says why";
-    // The answer is there; an author that closed its thought itself may have had none to give.
-    const bool by_us = o.done_reason != "model" || c.author.ends_in_thought;
-    if (by_us && o.reason != "loop") {
-      EXPECT_GT(o.tokens.size(), 0u);
-    }
-    if (by_us && o.reason == "stop") {
-      EXPECT_FALSE(o.content.empty());
-    }
-    // The closing sentence stands there once, or not at all when the model ended or there was no room.
-    const std::string mine = c.setup.closing.value_or("");
-    size_t times = mine.empty() ? 0 : occurrences(o.thinking, mine);
-    if (mine.empty())
-      for (int l = 0; l <= int(Language::italian); ++l) times += occurrences(o.thinking, phrases(Language(l)).closing);
-    EXPECT_LE(times, 1u);
-    const bool sentence = o.done_reason == "budget" || o.done_reason == "time" || o.done_reason == "user";
-    if (!sentence) {
-      EXPECT_EQ(times, 0u);
-    }
-    if (sentence && c.max_new_tokens > 200) {
-      EXPECT_EQ(times, 1u);
-    }
-    // Where we cut, the text before is whole characters. (What the author itself breaks off inside stays as it was.)
-    if (by_us && o.done_reason != "") {
-      size_t tag = size_t(std::find(o.tokens.begin(), o.tokens.end(), tags().close[0]) - o.tokens.begin());
-      while (tag > 0 && o.forced[tag - 1]) --tag;
-      const std::string before = vocab().decode(std::span(o.tokens).first(tag), true);
-      EXPECT_EQ(incomplete_tail(before), 0u);
-    }
-    EXPECT_TRUE(utf8::is_valid(o.thinking + o.content));
-  }
-  EXPECT_GE(seen.size(), 9u) << "the mixtures reach every end";
 }
 
 }  // namespace

@@ -7,45 +7,14 @@
 #include "engine/engine.h"
 #include "runtime/direct.h"
 #include "runtime/history.h"
+#include "runtime/listening_support.h"
 #include "runtime/tiny_support.h"
 
 namespace ponder::runtime {
 namespace {
 
-using Logits = std::vector<std::vector<float>>;
-
-// Another plan, of which the logits of every drawing row are kept.
-class Listening final : public backend::Plan {
- public:
-  Listening(std::unique_ptr<backend::Plan> plan, Logits& heard) : plan_(std::move(plan)), heard_(heard) {
-    pages_ = std::make_unique<backend::kv::PagePool>(plan_->pages().capacity());
-  }
-  const backend::MemoryReport& memory_report() const override { return plan_->memory_report(); }
-  const backend::PlanInfo& info() const override { return plan_->info(); }
-  const model::ModelSpec& spec() const override { return plan_->spec(); }
-  Result<void> load(const backend::Progress&, const backend::StopFlag*) override { return {}; }
-  Result<void> prepare_page(backend::kv::PageId page) override { return plan_->prepare_page(page); }
-  void copy_page(backend::kv::PageId from, backend::kv::PageId to) override { plan_->copy_page(from, to); }
-  Result<void> launch(const backend::Batch& batch, const backend::StopFlag* stop) override {
-    backend::Batch more = batch;
-    for (backend::Row& row : more.rows) row.want_logits = row.sampling != nullptr;
-    return plan_->launch(more, stop);
-  }
-  Result<std::vector<backend::RowResult>> collect() override {
-    auto results = plan_->collect();
-    if (results.ok())
-      for (const auto& r : *results)
-        if (!r.logits.empty()) heard_.emplace_back(r.logits.begin(), r.logits.end());
-    return results;
-  }
-
- private:
-  std::unique_ptr<backend::Plan> plan_;
-  Logits& heard_;
-};
-
 struct Heard {
-  Logits logits;
+  LogitRows logits;
   std::vector<engine::TokenId> tokens;
   int cached = 0;
 };
@@ -53,12 +22,10 @@ struct Heard {
 // `ahead`: prompts that are computed in the background first.
 Heard run(const std::vector<engine::TokenId>& prompt, const std::vector<std::vector<engine::TokenId>>& ahead) {
   Heard h;
-  RuntimeOptions options;
-  options.backend = "cpu";
-  options.threads = 2;
-  auto plan = load_plan(tiny(), options, 4096, 8, {}, nullptr);
-  EXPECT_TRUE(plan.ok()) << plan.error().message;
-  auto engine = engine::Engine::create(std::make_unique<Listening>(std::move(*plan), h.logits), {}).value();
+  const auto hear = [&](const backend::Row&, std::span<const float> logits) {
+    h.logits.emplace_back(logits.begin(), logits.end());
+  };
+  auto engine = listening_engine({}, hear);
   const auto finish = [&] {
     while (engine->step()) {
     }
@@ -103,12 +70,8 @@ TEST(WarmLogits, AreThoseOfAColdRunBitByBit) {
   EXPECT_EQ(cold.cached, 0);
   EXPECT_GE(warm.cached, 192) << "the test shows nothing";
   EXPECT_EQ(warm.tokens, cold.tokens);
-  ASSERT_EQ(warm.logits.size(), cold.logits.size());
   ASSERT_GE(warm.logits.size(), 2u);
-  for (size_t i = 0; i < warm.logits.size(); ++i) {
-    ASSERT_EQ(warm.logits[i].size(), size_t(tiny().tokenizer->vocab_size()));
-    EXPECT_EQ(std::memcmp(warm.logits[i].data(), cold.logits[i].data(), sizeof(float) * cold.logits[i].size()), 0) << i;
-  }
+  expect_same_bits(warm.logits, cold.logits);
 }
 
 }  // namespace

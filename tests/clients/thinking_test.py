@@ -5,6 +5,7 @@ thinking_test.py BINARY
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -131,6 +132,8 @@ class Budgets(unittest.TestCase):
 
 
 class PlainClients(unittest.TestCase):
+    """Every field of thinking, voting and steering, from the clients as they are installed."""
+
     def test_ollama(self):
         client = ollama.Client(host=url)
         for how in ({"think": "16"}, {"options": {"think": 16}}, {"think": True, "options": {"think": {"tokens": 16, "close": "hard"}}}):
@@ -145,13 +148,86 @@ class PlainClients(unittest.TestCase):
             client.chat(MODEL, HARD, think="hot")
         self.assertEqual(caught.exception.status_code, 400)
 
+    def test_ollama_shows_fields_it_does_not_know(self):
+        """Its types drop what they do not know; two lines let them through (docs/api.md)."""
+        script = """if True:
+            import ollama, sys
+            ollama.ChatResponse.model_config["extra"] = "allow"
+            ollama.ChatResponse.model_rebuild(force=True)
+            client = ollama.Client(host=sys.argv[1])
+            ask = [{"role": "user", "content": "What is 17 + 25?"}]
+            r = client.chat("ponder-tiny", ask, options={"think": {"tokens": 4, "close": "hard"}, "receipt": True, "request_id": "mine"})
+            assert r.thinking_done_reason == "budget" and r.thinking_tokens > 4 and r.answer_tokens > 0, r
+            assert r.request_id == "mine" and r.receipt["actions"], r
+            r = client.chat("ponder-tiny", ask, options={"temperature": 1.0, "seed": 3, "vote": {"n": 3, "chains": True}})
+            assert r.vote["answer"] == "42" and len(r.vote["chains"]) == 3 and "42" in r.message.content, r
+            last = [p for p in client.chat("ponder-tiny", ask, stream=True, options={"think": "off"})][-1]
+            assert last.thinking_done_reason == "off", last
+        """
+        done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_ollama_steers(self):
+        client = ollama.Client(host=url)
+        text, said = "", False
+        for n, part in enumerate(client.chat(MODEL, HARD, stream=True, options={"request_id": "plain-1", "think": {"loop": "off"}, **never_closing()})):
+            text += part.message.thinking or ""
+            if n >= 10 and not said:
+                said = True
+                reply = client._client.post("/api/control", json={"request_id": "plain-1", "action": "answer"})
+                self.assertEqual((reply.status_code, reply.json()["phase"]), (200, "thinking"))
+        self.assertIn(CLOSING, text)
+
     def test_openai(self):
         client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
-        for how in ({"extra_body": {"think": 16}}, {"extra_body": {"reasoning_budget_tokens": 16}}, {"reasoning_effort": "minimal"}):
+        hard = {"tokens": 16, "close": "hard"}
+        for how in ({"extra_body": {"think": 16}}, {"extra_body": {"think": hard}}, {"extra_body": {"options": {"think": hard}}},
+                    {"extra_body": {"reasoning_budget_tokens": 16}}, {"extra_body": {"thinking_budget_tokens": 16}},
+                    {"extra_body": {"reasoning": {"max_tokens": 16}}}, {"extra_body": {"thinking": {"type": "enabled", "budget_tokens": 16}}},
+                    {"extra_body": {"reasoning": {"effort": "minimal"}}}, {"reasoning_effort": "minimal"}):
             r = client.chat.completions.create(model=MODEL, messages=HARD, **how)
             self.assertIn(CLOSING, r.choices[0].message.reasoning_content, how)
-            self.assertEqual(r.thinking_done_reason, "budget")
+            self.assertEqual(r.choices[0].message.reasoning, r.choices[0].message.reasoning_content)
+            self.assertEqual(r.thinking_done_reason, "budget", how)
+            self.assertEqual(r.usage.completion_tokens_details.reasoning_tokens, r.thinking_tokens)
             self.assertGreater(r.answer_tokens, 0)
+        r = client.chat.completions.create(model=MODEL, messages=HARD, extra_body={"reasoning_budget_tokens": 8, "reasoning_budget_message": "Done thinking."})
+        self.assertEqual(r.choices[0].message.reasoning.count("Done thinking."), 1)
+        for off in ({"extra_body": {"think": False}}, {"reasoning_effort": "none"}, {"extra_body": {"reasoning": {"enabled": False}}},
+                    {"extra_body": {"reasoning_budget_tokens": 0}}, {"extra_body": {"thinking_budget_tokens": 0}},
+                    {"extra_body": {"thinking": {"type": "disabled"}}}, {"extra_body": {"chat_template_kwargs": {"enable_thinking": False}}}):
+            r = client.chat.completions.create(model=MODEL, messages=QUESTION, **off)
+            self.assertEqual((r.thinking_done_reason, r.thinking_tokens), ("off", 0), off)
+
+    def test_openai_votes_and_keeps_receipts(self):
+        client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+        r = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=1.0, seed=3,
+                                           extra_body={"vote": {"n": 3, "min": 2, "stop": "never", "method": "majority", "chains": True}, "receipt": True})
+        self.assertEqual(r.vote["answer"], "42")
+        for key in ("counts", "agreement", "tokens_saved", "winner", "n", "finished", "cancelled", "settled", "without_answer", "tokens"):
+            self.assertIn(key, r.vote)
+        self.assertEqual(len(r.vote["chains"]), 3)
+        for key in ("index", "state", "answer", "thinking", "content", "tokens", "thinking_tokens", "answer_tokens", "done_reason", "counted"):
+            self.assertIn(key, r.vote["chains"][0])
+        self.assertEqual(len(r.receipt["chains"]), 3)
+        replayed = httpx.post(url + "/api/replay", json=r.receipt, timeout=120).json()
+        self.assertTrue(replayed["equal"], replayed)
+
+    def test_openai_steers(self):
+        client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
+        bias = {k: int(v) for k, v in never_closing()["logit_bias"].items()}
+        stream = client.chat.completions.create(model=MODEL, messages=HARD, stream=True, temperature=1.2, logit_bias=bias,
+                                                extra_body={"think": {"loop": "off"}})
+        content, said = "", False
+        for n, chunk in enumerate(stream):
+            content += chunk.choices[0].delta.content or ""
+            if n >= 10 and not said:
+                said = True
+                reply = client.post("/chat/completions/control", body={"id": chunk.id, "action": "reasoning_end"}, cast_to=object)
+                self.assertEqual((reply["success"], reply["phase"]), (True, "thinking"))
+            last = chunk
+        self.assertEqual(last.thinking_done_reason, "user")
+        self.assertTrue(content.strip())
 
 
 class Steering(unittest.TestCase):
@@ -184,21 +260,28 @@ class Steering(unittest.TestCase):
         return last, "".join(e["message"].get("thinking", "") for _, e in events), "".join(e["message"]["content"] for _, e in events)
 
     def test_answer_now(self):
-        for path, body in (("/api/control", {"request_id": "now-1", "action": "answer"}),
-                           ("/v1/chat/completions/control", {"id": "now-2", "action": "reasoning_end"})):
-            name = body.get("request_id") or body["id"]
+        delays = []
+        for n in range(5):
+            path, action = (("/api/control", "answer"), ("/v1/chat/completions/control", "reasoning_end"))[n % 2]
+            name = f"now-{n}"
             events, thread = self.start(name)
             said = time.time()
-            reply = self.say(path, **body)
+            reply = self.say(path, **{"request_id" if n % 2 == 0 else "id": name, "action": action})
             self.assertEqual(reply.status_code, 200, reply.text)
             self.assertEqual(reply.json()["phase"], "thinking")
             last, thinking, content = self.end(events, thread)
             self.assertEqual(last["thinking_done_reason"], "user")
             self.assertEqual(thinking.count(CLOSING), 1)
             self.assertIsNotNone(boxed(content), content)
-            closed = next(t for t, e in events if CLOSING in "".join(x["message"].get("thinking", "") for s, x in events if s <= t))
-            print(f"answer now: the closing sentence stood {1000 * (closed - said):.0f} ms after the call")
-            self.assertLess(closed - said, 0.25 if os.getloadavg()[0] < 4 else 5)
+            text, closed = "", None
+            for at, event in events:
+                text += event["message"].get("thinking", "")
+                if closed is None and CLOSING in text:
+                    closed = at
+            delays.append(closed - said)
+        # Two steps, which Thought.CommandsActWithinTwoSteps counts; here on the clock. What else the machine does only adds.
+        print("answer now: the closing sentence stood after", ", ".join(f"{1000 * d:.0f} ms" for d in delays))
+        self.assertLess(min(delays), 0.25)
 
     def test_note_and_stop(self):
         events, thread = self.start("note-1")
@@ -231,20 +314,6 @@ class Steering(unittest.TestCase):
         _, r = wire(request_id="twice", messages=QUESTION)
         self.assertEqual(r["request_id"], "twice")
         self.assertEqual(self.say(request_id="twice", action="answer").status_code, 404)
-
-    def test_openai_clients_find_the_id(self):
-        client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
-        bias = {k: int(v) for k, v in never_closing()["logit_bias"].items()}
-        stream = client.chat.completions.create(model=MODEL, messages=HARD, stream=True, temperature=1.2, logit_bias=bias)
-        content, said = "", False
-        for n, chunk in enumerate(stream):
-            content += chunk.choices[0].delta.content or ""
-            if n == 10 and not said:
-                said = True
-                self.assertEqual(self.say("/v1/chat/completions/control", id=chunk.id, action="reasoning_end").status_code, 200)
-            last = chunk
-        self.assertEqual(last.thinking_done_reason, "user")
-        self.assertTrue(content.strip())
 
 
 if __name__ == "__main__":

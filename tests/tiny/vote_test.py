@@ -1,5 +1,5 @@
 """Votes of the built-in model through the API and the command line: chain 0 is the unvoted reply, progress streams, prompts
-are shared, a closed socket ends every chain, and a few tasks are answered right by most.
+are shared page by page, a closed socket ends every chain, and a few tasks are answered right by most.
 
 vote_test.py BINARY
 """
@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 import unittest
 import urllib.error
@@ -32,8 +33,8 @@ def body(vote, stream=False, question=QUESTION, **options):
     return b
 
 
-def post(path, data):
-    request = urllib.request.Request(url + path, json.dumps(data).encode(), {"Content-Type": "application/json"})
+def post(path, data, at=None):
+    request = urllib.request.Request((at or url) + path, json.dumps(data).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=300) as reply:
         return json.load(reply)
 
@@ -44,9 +45,20 @@ def lines(path, data):
         return [line.decode() for line in reply if line.strip()]
 
 
-def running():
-    with urllib.request.urlopen(url + "/api/ps", timeout=30) as reply:
+def running(at=None):
+    with urllib.request.urlopen((at or url) + "/api/ps", timeout=30) as reply:
         return json.load(reply)["models"]
+
+
+def at_rest(at):
+    """Bytes of the only model, once nothing runs and nothing is computed ahead."""
+    last, still = None, 0
+    while still < 8:
+        model = running(at)[0]
+        still = still + 1 if (model["size"], model["running"]) == (last, 0) else 0
+        last = model["size"]
+        time.sleep(0.05)
+    return last
 
 
 class Vote(unittest.TestCase):
@@ -60,6 +72,10 @@ class Vote(unittest.TestCase):
         winner = voted["vote"]["chains"][voted["vote"]["winner"]]
         self.assertEqual(winner["content"], voted["message"]["content"])
         self.assertEqual(winner["thinking"], voted["message"]["thinking"])
+        # Temperature 0 is for votes of one: greedy, the same again.
+        plain, voted = post("/api/chat", body(None, temperature=0)), post("/api/chat", body({"n": 1, "chains": True}, temperature=0))
+        self.assertEqual(voted["message"], plain["message"])
+        self.assertEqual(voted["vote"]["chains"][0]["content"], plain["message"]["content"])
 
     def test_the_same_vote_twice_is_the_same(self):
         one, two = (post("/api/chat", body({"n": 8, "chains": True})) for _ in range(2))
@@ -120,53 +136,64 @@ class Vote(unittest.TestCase):
             self.assertEqual(error.exception.code, 400)
             self.assertIn(wanted, json.load(error.exception)["error"])
 
-    def test_the_prompt_is_shared(self):
-        """Memory in use while 8 chains run: the prompt's pages once, and what each chain has for itself."""
+    def test_memory_grows_by_private_pages(self):
+        """Bytes in use while 8 chains run are exactly the prompt's pages once and each chain's own, as computed from lengths."""
         page = 64 * 12 * 2 * 2 * 64 * 2  # tokens, layers, K and V, heads, size, bytes
-        question = "Sort these numbers: " + ", ".join(str(3 * i) for i in range(180)) + "."
-        pages = 700 // 64  # at least so many for the prompt
-        post("/api/chat", body(None, num_predict=1))
-        for _ in range(20):  # something is loaded and nothing runs
-            base = running()[0]
-            if base["running"] == 0:
-                break
-            time.sleep(0.05)
-        connection = http.client.HTTPConnection(urllib.parse.urlparse(url).netloc, timeout=120)
-        try:
-            limits = {"num_predict": 120}
-            connection.request("POST", "/api/chat", json.dumps(body({"n": 8, "stop": "never"}, True, question, **limits)),
-                               {"Content-Type": "application/json"})
-            most, last = 0, None
-            reply = connection.getresponse()
-            for line in reply:
-                most = max(most, running()[0]["size"])
-                last = json.loads(line)
-            prompt_pages = last["prompt_eval_count"] // 64
-            self.assertGreaterEqual(prompt_pages, pages)
-            used = (most - base["size"]) / page
-            self.assertGreater(used, prompt_pages)
-            self.assertLessEqual(used, prompt_pages + 8 * 3 + 1, "120 tokens of its own take a chain at most three pages")
-        finally:
-            connection.close()
+        pages = lambda tokens: -(-tokens // 64)
+        length, i = {}, 150
+        while len(length) < 4:   # prompts that end before, at and after a page's border, and in the middle
+            i += 1
+            text = "Sort these numbers:" + " 1" * (i // 2) + " a" * (i % 2)
+            n = post("/api/chat", body(None, question=text, num_predict=1))["prompt_eval_count"]
+            if n > 192 and n % 64 in (63, 0, 1, 32):
+                length.setdefault(n % 64, (n, text))
+        end = json.loads(program.run("tokenize", "ponder-tiny", "<｜end▁of▁sentence｜>").stdout)[-1]
+        for n, question in length.values():
+            with program.serve() as fresh:   # nothing else is in its cache
+                post("/api/chat", body(None, num_predict=1), fresh)
+                base = at_rest(fresh)
+                # Every chain draws as many tokens; at the end its last page has been in use for forty of them.
+                draws = 64 * pages(n + 100) - n - 24
+                most, ended = 0, threading.Event()
+
+                def watch():
+                    nonlocal most
+                    while not ended.is_set():
+                        most = max(most, running(fresh)[0]["size"])
+                watcher = threading.Thread(target=watch)
+                watcher.start()
+                options = {"num_predict": draws, "logit_bias": {str(end): -100}, "think": {"loop": "off", "tokens": -1}}
+                r = post("/api/chat", body({"n": 8, "stop": "never"}, question=question, **options), fresh)
+                ended.set()
+                watcher.join()
+            self.assertEqual((r["prompt_eval_count"], r["eval_count"]), (n, 8 * draws))
+            shared = (n - 1) // 64   # full before the last token of the prompt, which every chain computes for itself
+            private = pages(n + draws - 1) - shared   # a chain's last token is drawn, not computed
+            self.assertEqual((most - base) / page, shared + 8 * private, (n, draws))
 
     def test_a_closed_socket_ends_every_chain(self):
         # The end token is forbidden, so that no chain ends by itself.
         ids = json.loads(program.run("tokenize", "ponder-tiny", "<｜end▁of▁sentence｜>").stdout)
         options = {"logit_bias": {str(ids[-1]): -100}, "num_predict": 1500}
-        connection = http.client.HTTPConnection(urllib.parse.urlparse(url).netloc, timeout=60)
-        connection.request("POST", "/api/chat", json.dumps(body({"n": 8, "stop": "never"}, True, **options)),
-                           {"Content-Type": "application/json"})
-        reply = connection.getresponse()
-        while running()[0]["running"] < 8:  # the test's timeout ends it
-            reply.readline()
-        connection.sock.shutdown(socket.SHUT_RDWR)
-        reply.close()
-        connection.close()
-        closed = time.time()
-        while running()[0]["running"] + running()[0]["waiting"] > 0:
-            self.assertLess(time.time() - closed, 10, "the chains go on for nobody")  # a busy machine; alone 0.25 s are promised
-            time.sleep(0.01)
-        print(f"a closed socket ended 8 chains within {1000 * (time.time() - closed):.0f} ms")
+        delays = []
+        for _ in range(5):
+            connection = http.client.HTTPConnection(urllib.parse.urlparse(url).netloc, timeout=60)
+            connection.request("POST", "/api/chat", json.dumps(body({"n": 8, "stop": "never"}, True, **options)),
+                               {"Content-Type": "application/json"})
+            reply = connection.getresponse()
+            while running()[0]["running"] < 8:  # the test's timeout ends it
+                reply.readline()
+            connection.sock.shutdown(socket.SHUT_RDWR)
+            reply.close()
+            connection.close()
+            closed = time.time()
+            while running()[0]["running"] + running()[0]["waiting"] > 0:
+                self.assertLess(time.time() - closed, 10, "the chains go on for nobody")
+                time.sleep(0.002)
+            delays.append(time.time() - closed)
+        # What else the machine does only adds, so the best of five is what the program needs. Steps: Voting.WhoeverHangsUp...
+        print("a closed socket ended 8 chains after", ", ".join(f"{1000 * d:.0f} ms" for d in delays))
+        self.assertLess(min(delays), 0.25)
 
     def test_command_line(self):
         done = program.run("run", "ponder-tiny", "--vote", "5", "--temperature", "1.0", "--seed", "3", "What is 12 + 30?")
