@@ -7,8 +7,8 @@ Each task of the eight harder families of models/ponder-tiny/tasks.py is asked o
 (stop "never", chains kept). Chain i draws from stream i whatever the number of chains, so the votes of 1, 3 and 5 are the
 first chains of the same run. When a vote would have settled follows from the lengths of its chains (they run in step), and
 is computed here by the rule of src/reason/tally.h; --check asks so many tasks again with the stop switched on and fails if
-the program decides otherwise. Right is what tests/tiny/tiny_test.py calls right. Writes OUT.json and OUT.md; intervals are
-Wilson's at 95 %. With --floor, fails when the vote of 8 at the last temperature has a smaller accuracy.
+the program decides otherwise. Right is what tests/tiny/tiny_test.py calls right. Writes OUT.json and OUT.md, and with
+--picture FILE.svg a picture (docs/img/vote-curve.svg); intervals are Wilson's at 95 %. With --floor, fails when the vote of 8 at the last temperature has a smaller accuracy.
 """
 import argparse
 import collections
@@ -23,8 +23,9 @@ import time
 import urllib.request
 
 here = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.join(here, "..", *p) for p in (("tests",), ("tests", "tiny"), ("models", "ponder-tiny"))]
+sys.path[:0] = [here] + [os.path.join(here, "..", *p) for p in (("tests",), ("tests", "tiny"), ("models", "ponder-tiny"))]
 import tasks
+from line_chart import chart
 from program import Program
 from tiny_test import boxed, right
 
@@ -112,6 +113,22 @@ def wilson(good, n, z=1.96):
     return (centre - half) / d, (centre + half) / d
 
 
+def picture(rows, temperatures):
+    """Right answers against tokens: votes of 1, 3, 5, 8, and with the settled stop."""
+    lines = []
+    for temperature, colour in zip(temperatures, ("#1f6feb", "#d1242f", "#2da44e", "#8250df")):
+        of = {r["vote"]: r for r in rows if r["temperature"] == temperature}
+        for dashed, names in ((False, [str(k) for k in VOTES]), (True, ["1"] + [f"{k}, settled" for k in VOTES[1:]])):
+            line = [of[name] for name in names]
+            lines.append({"name": f"{temperature}, settled" if dashed else f"temperature {temperature}", "colour": colour, "dashed": dashed,
+                          "points": [(r["tokens"], r["accuracy"]) for r in line]})
+            if not dashed:
+                lines[-1].update(low=[r["low"] for r in line], high=[r["high"] for r in line], dots=[str(k) for k in VOTES])
+    most = max(p[0] for line in lines for p in line["points"])
+    ticks = [(t, f"{t:,}") for t in range(0, int(most) + 200, 200)]
+    return chart(lines, ticks, (0.5, 0.6, 0.7, 0.8, 0.9, 1.0), "tokens of all chains, a question", "right answers")
+
+
 def check(url, task, temperature, seed):
     """The program with the stop on decides as play() does."""
     reply = ask(url, task.question, temperature, seed, {"n": CHAINS})
@@ -131,6 +148,7 @@ def main():
     p.add_argument("--check", type=int, default=32)
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="of the model; the figures do not depend on it")
     p.add_argument("--out")
+    p.add_argument("--picture")
     p.add_argument("--floor", type=float)
     args = p.parse_args()
     rng = random.Random(args.seed)
@@ -193,8 +211,11 @@ def main():
         with open(args.out + ".md", "w") as f:
             f.write(f"# Voting with ponder-tiny\n\n{info['date']}. {len(samples)} tasks of the eight harder families ({', '.join(FAMILIES)}; "
                     f"`random.Random({args.seed})`, {each} a family), the built-in Q4_K_M model, top_p 1, top_k 0, no budget, at most 1,000 tokens a chain.\n"
-                    f"Made by `bench/vote.py build/ponder --seed {args.seed} --out bench/results/vote`. \"Plain majority\" counts the boxed texts as they are; the "
+                    f"Made by `bench/vote.py build/ponder --seed {args.seed} --out bench/results/vote --picture docs/img/vote-curve.svg`. \"Plain majority\" counts the boxed texts as they are; the "
                     f"vote counts equal values (`src/reason/answer.h`), and so joins different right ways of a countdown.\n\n{table}{per_family}\n")
+    if args.picture:
+        with open(args.picture, "w") as f:
+            f.write(picture(rows, args.temperatures))
     if problems or (args.floor and next(r for r in reversed(rows) if r["vote"] == str(CHAINS))["accuracy"] < args.floor):
         return 1
     return 0

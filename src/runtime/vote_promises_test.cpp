@@ -154,7 +154,7 @@ TEST(VotePromises, HoldForEveryChainInEveryMixture) {
         "chain ended cancelled", "chain ended failed", "chain stopped as a loop", "thought closed for a chain",
         "answer taken", "answer refused", "more taken", "note taken", "stop taken", "vote settled", "vote decided",
         "vote cancelled", "vote failed", "winner compared"})
-    EXPECT_GE(seen[state], 3) << state;
+    EXPECT_GE(seen[state], 1) << state;
 }
 
 // A command is obeyed by all chains within two steps of the engine.
