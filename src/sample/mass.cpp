@@ -13,16 +13,29 @@
 
 namespace ponder::sample {
 
-uint64_t total_mass(std::span<const float> logits, float max) {
+namespace {
+// The masses of those logits for which taken(logit).
+template <class Taken>
+uint64_t masses(std::span<const float> logits, float max, Taken taken) {
   uint64_t sum = 0;
-  size_t i = 0;
   int32_t block[256];
-  for (; i < logits.size(); i += 256) {
+  for (size_t i = 0; i < logits.size(); i += 256) {
     const size_t n = std::min<size_t>(256, logits.size() - i);
-    for (size_t j = 0; j < n; ++j) block[j] = mass(logits[i + j] - max);
+    for (size_t j = 0; j < n; ++j) block[j] = taken(logits[i + j]) ? mass(logits[i + j] - max) : 0;
     for (size_t j = 0; j < n; ++j) sum += uint64_t(block[j]);
   }
   return sum;
+}
+}  // namespace
+
+uint64_t total_mass(std::span<const float> logits, float max) {
+  return masses(logits, max, [](float) { return true; });
+}
+
+uint64_t mass_before(std::span<const float> logits, float max, size_t token) {
+  const float own = logits[token];
+  return masses(logits.first(token), max, [own](float x) { return x >= own; }) +
+         masses(logits.subspan(token + 1), max, [own](float x) { return x > own; });
 }
 
 double log_normalizer(std::span<const float> logits) {

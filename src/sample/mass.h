@@ -53,6 +53,9 @@ PONDER_HOST_DEVICE inline int mass_bucket(float below_max) {
 /// Sum of the masses of all `logits` relative to `max`.
 uint64_t total_mass(std::span<const float> logits, float max);
 
+/// Sum of the masses of all tokens more likely than `token`: a larger logit, or the same and a lower id.
+uint64_t mass_before(std::span<const float> logits, float max, size_t token);
+
 /// exp(x) in double, relative error below 1e-9, for log-probabilities; x above 0 (+inf) counts as
 /// 0, NaN as -inf.
 inline double exp_fixed(double x) {

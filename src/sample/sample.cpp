@@ -57,12 +57,14 @@ void nucleus_of(std::span<const Candidate> candidates, float max, uint64_t goal,
   }
 }
 
-// The nucleus of the whole vocabulary, in no order. One vectorised pass sums all masses; who is in it is then looked for
-// among the tokens near the maximum, and among all if those are not enough.
-void whole_nucleus(std::span<const float> logits, std::span<const float> maxima, float max, float top_p,
+bool limits_by_top_k(const Params& p, size_t vocabulary) { return p.top_k > 0 && size_t(p.top_k) < vocabulary; }
+
+constexpr uint64_t kFlat = 2000 * kMassOne;  // thousands of tokens are as good as the best: nobody is far from it
+
+// The nucleus of the whole vocabulary (of mass `total`), in no order: who is in it is looked for among the tokens near
+// the maximum, and among all if those are not enough.
+void whole_nucleus(std::span<const float> logits, std::span<const float> maxima, float max, uint64_t total, float top_p,
                    std::vector<Candidate>& out) {
-  constexpr uint64_t kFlat = 2000 * kMassOne;  // thousands of tokens are as good as the best: nobody is far from it
-  const uint64_t total = total_mass(logits, max);
   const uint64_t goal = nucleus_goal(top_p, total);
   static thread_local std::vector<Candidate> close_by;  // kept, so that a draw need not allocate
   close_by.reserve(logits.size());
@@ -137,14 +139,25 @@ TokenId draw_from_all(std::span<const float> logits, std::span<const float> maxi
   return race.winner();
 }
 
-// Applies top-k, top-p and min-p; the survivors, most likely first.
-void filter(std::span<const float> logits, std::span<const float> maxima, float max, const Params& p,
+// A draw by top-p (and min-p) where the nucleus is a large part of the vocabulary. The winner among all tokens, if it is
+// in the nucleus, is the winner there; to know that one pass is enough, and nobody else has to be placed. -1 if it is not.
+TokenId draw_from_large_nucleus(std::span<const float> logits, std::span<const float> maxima, float max, uint64_t total,
+                                const Request& request) {
+  const Params& p = *request.params;
+  const TokenId winner = draw_from_all(logits, maxima, max, request);
+  const auto own = uint64_t(mass(logits[size_t(winner)] - max));
+  const bool likely = own > 0 && (own >= mass_fraction(p.min_p) || logits[size_t(winner)] == max);
+  return likely && mass_before(logits, max, size_t(winner)) < nucleus_goal(p.top_p, total) ? winner : -1;
+}
+
+// Applies top-k, top-p and min-p; `total`: the mass of all logits, used when top-p sees them all.
+void filter(std::span<const float> logits, std::span<const float> maxima, float max, uint64_t total, const Params& p,
             std::vector<Candidate>& survivors) {
-  const bool limited = p.top_k > 0 && size_t(p.top_k) < logits.size();
+  const bool limited = limits_by_top_k(p, logits.size());
   if (limited) {
     top_k(logits, maxima, size_t(p.top_k), survivors);
   } else if (p.top_p < 1.f) {
-    whole_nucleus(logits, maxima, max, p.top_p, survivors);
+    whole_nucleus(logits, maxima, max, total, p.top_p, survivors);
   } else {  // min-p alone
     const uint64_t floor = mass_fraction(p.min_p);
     survivors.clear();
@@ -173,9 +186,16 @@ TokenId choose(std::span<const float> logits, const Request& request, std::span<
   block_maxima(logits, maxima.data());
   const float max = max_of(maxima);
   if (max == kNone) return -1;
-  if ((p.top_k <= 0 || size_t(p.top_k) >= logits.size()) && p.top_p >= 1.f && p.min_p <= 0.f)
-    return draw_from_all(logits, maxima, max, request);
-  filter(logits, maxima, max, p, survivors);
+  const bool limited = limits_by_top_k(p, logits.size());
+  if (!limited && p.top_p >= 1.f && p.min_p <= 0.f) return draw_from_all(logits, maxima, max, request);
+  uint64_t total = 0;
+  if (!limited && p.top_p < 1.f) {
+    total = total_mass(logits, max);
+    if (total > kFlat) {
+      if (const TokenId token = draw_from_large_nucleus(logits, maxima, max, total, request); token >= 0) return token;
+    }
+  }
+  filter(logits, maxima, max, total, p, survivors);
   Race race(request, max);
   for (const Candidate& c : survivors) race.enter(c);
   return race.winner();

@@ -7,16 +7,17 @@
 
 namespace ponder::sample {
 namespace {
-std::vector<float> logits() {
+std::vector<float> logits(float spread) {
   std::mt19937 rng(1);
-  std::normal_distribution<float> normal(0.f, 3.f);
+  std::normal_distribution<float> normal(0.f, spread);
   std::vector<float> x(151936);
   for (float& v : x) v = normal(rng);
   return x;
 }
 
-void run(benchmark::State& state, const Params& params, int top_logprobs = -1, bool masked = false) {
-  const auto x = logits();
+void run(benchmark::State& state, const Params& params, int top_logprobs = -1, bool masked = false,
+         float spread = 3.f) {
+  const auto x = logits(spread);
   std::vector<float> scratch;
   std::vector<TokenId> history;
   for (int i = 0; i < 2000; ++i) history.push_back(i * 13);
@@ -44,6 +45,11 @@ void top_p_only(benchmark::State& s) {
   p.top_k = 0;
   run(s, p);
 }
+void top_p_only_flat(benchmark::State& s) {  // as a model with random weights has them
+  Params p;
+  p.top_k = 0;
+  run(s, p, -1, false, 0.5f);
+}
 void min_p_only(benchmark::State& s) {
   Params p;
   p.top_k = 0, p.top_p = 1, p.min_p = 0.05f;
@@ -64,6 +70,7 @@ BENCHMARK(greedy);
 BENCHMARK(top_k_40);
 BENCHMARK(top_k_40_masked);
 BENCHMARK(top_p_only);
+BENCHMARK(top_p_only_flat);
 BENCHMARK(min_p_only);
 BENCHMARK(no_filter);
 BENCHMARK(penalties);

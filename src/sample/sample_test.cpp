@@ -377,6 +377,46 @@ TEST(Sample, DrawFromAllIsTheRaceOverAll) {
   }
 }
 
+// The nucleus of a flat distribution is never laid out when its first guess holds; equal logits on its edge go by id.
+TEST(Sample, ALargeNucleusIsTheRaceOfItsTokens) {
+  Params params;
+  params.top_k = 0, params.seed = 9;
+  int outside = 0;  // draws whose winner among all tokens is not in the nucleus
+  for (uint32_t round = 0; round < 40; ++round) {
+    auto logits = random_logits(20000, round, 0.4f);
+    if (round % 2)
+      for (float& x : logits) x = std::round(2 * x) / 2;  // few values, so that ties reach across the edge
+    params.top_p = round % 4 < 2 ? 0.95f : 0.5f;
+    params.min_p = round % 5 == 0 ? 0.05f : 0.f;
+    params.temperature = 0.5f + 0.1f * float(round % 8);
+    const float max = max_logit(logits);
+    ASSERT_GT(total_mass(logits, max), 2000 * kMassOne) << "not flat";
+    std::vector<TokenId> order(logits.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = TokenId(i);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](TokenId a, TokenId b) { return logits[size_t(a)] > logits[size_t(b)]; });
+    const uint64_t goal = nucleus_goal(params.top_p, total_mass(logits, max));
+    uint64_t sum = 0;
+    float best = -kInf, best_of_all = -kInf;
+    TokenId winner = -1, winner_of_all = -1;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const TokenId t = order[i];
+      const float x = (logits[size_t(t)] - max) / params.temperature + gumbel(9, 2, round, t);
+      const auto own = uint64_t(mass(logits[size_t(t)] - max));
+      if (i % 500 == 0) {
+        EXPECT_EQ(mass_before(logits, max, size_t(t)), sum);
+      }
+      if (x > best_of_all) best_of_all = x, winner_of_all = t;
+      if (sum < goal && own >= mass_fraction(params.min_p) && x > best) best = x, winner = t;
+      sum += own;
+    }
+    outside += winner_of_all != winner;
+    EXPECT_EQ(draw(logits, params, round, 2).token, winner) << round;
+  }
+  EXPECT_GT(outside, 0);
+  EXPECT_LT(outside, 40);
+}
+
 TEST(Sample, GoldenDraws) {
   std::vector<float> logits(1000);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = float((i * 7919) % 1000) / 125.f;  // exact everywhere
