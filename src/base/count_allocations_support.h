@@ -1,5 +1,6 @@
 // For tests that promise not to allocate: replaces operator new of the whole test program by one that counts. Include it
-// in one file of a program only.
+// in one file of a program only. The thread sanitizer brings operators of its own, which cannot be replaced: nothing is counted
+// there.
 #pragma once
 
 #include <atomic>
@@ -23,6 +24,13 @@ inline void* counted_new_or_throw(std::size_t n) {
 
 }  // namespace ponder
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PONDER_THREAD_SANITIZER
+#endif
+#endif
+
+#ifndef PONDER_THREAD_SANITIZER
 void* operator new(std::size_t n) { return ponder::counted_new_or_throw(n); }
 void* operator new[](std::size_t n) { return ponder::counted_new_or_throw(n); }
 void* operator new(std::size_t n, const std::nothrow_t&) noexcept { return ponder::counted_new(n); }
@@ -33,3 +41,4 @@ void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
 void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
 void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
+#endif
