@@ -171,9 +171,10 @@ void emit_block(Family family, const uint8_t* v, uint8_t* out) {
   if (family == Family::q6_k) {
     for (int half = 0; half < 2; half++, v += 256, out += 192) {
       for (int i = 0; i < 64; i++) {
-        out[i] = uint8_t((v[i] & 15) | v[128 + i] << 4);
-        out[64 + i] = uint8_t((v[64 + i] & 15) | v[192 + i] << 4);
-        out[128 + i] = uint8_t(v[i] >> 4 | (v[64 + i] >> 4) << 2 | (v[128 + i] >> 4) << 4 | (v[192 + i] >> 4) << 6);
+        const uint8_t last = v[192 + i];
+        out[i] = uint8_t(v[i] | last << 6);
+        out[64 + i] = uint8_t(v[64 + i] | (last & 12) << 4);
+        out[128 + i] = uint8_t(v[128 + i] | (last & 48) << 2);
       }
     }
     return;

@@ -21,8 +21,8 @@
 //   Q5_K  as Q4_K, each block nibbles + fifth bits
 //   Q6_K  in front of the panel: d[16] half of every group, padded to 64 bytes. Each group: 16 x
 //   scale[16] int8, then
-//         per 16 columns three vectors L0, L1, H: w0 = L0 low | H bits 0-1, w1 = L1 low | bits 2-3,
-//         w2 = L0 high | bits 4-5, w3 = L1 high | bits 6-7 (the H bits are bits 4-5 of q)
+//         per 16 columns three vectors: vectors 0, 1, 2 in bits 0-5 of each, vector 3 in their bits 6-7 (bits
+//         0-1, 2-3, 4-5)
 //   F16, BF16, F32  column k: 16 values
 // Everything is as large as in the file but for paddings of less than 64 bytes a panel or last
 // group.
