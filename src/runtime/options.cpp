@@ -138,7 +138,9 @@ Result<void> set_from_json(Options& o, const std::string& name, const json& v, b
     if (name != f.name) continue;
     if (!v.is_number()) return wrong_type(name, v, "a number");
     const double d = v.get<double>();
-    if (!(d >= f.low && d <= f.high)) return out_of_range(name, v.dump(), f.low, f.high);
+    // JSON has no word for what a GGUF file may hold.
+    const std::string shown = std::isfinite(d) ? v.dump() : std::isnan(d) ? "nan" : d < 0 ? "-inf" : "inf";
+    if (!(d >= f.low && d <= f.high)) return out_of_range(name, shown, f.low, f.high);
     o.*f.field = float(d);
     return {};
   }

@@ -1,4 +1,5 @@
 // Replies of the two dialects, field by field: streams, whole replies, errors before and after the first byte.
+#include "runtime/receipt.h"
 #include "server/test_support.h"
 
 namespace ponder::server::testing {
@@ -312,6 +313,21 @@ TEST_F(Dialects, RequestsHaveIds) {
   EXPECT_EQ(r.object()["id"], "mine");
   r = post("/api/chat", with(ask("echo"), {{"options", {{"request_id", "inside"}}}}));
   EXPECT_EQ(r.headers.at("x-request-id"), "inside") << "where a client with fixed fields can put it";
+}
+
+// A library's exception, on a thread that no connection waits for with its own hands.
+TEST_F(Dialects, ExceptionsAreErrorsOfTheirRequest) {
+  start();
+  auto r = post("/api/show", {{"model", "throws"}});
+  EXPECT_EQ(r.status, 500);
+  EXPECT_NE(r.object()["error"].get<std::string>().find("a library's own words"), std::string::npos) << r.body;
+  runtime::Receipt receipt;
+  receipt.model = "throws";
+  receipt.sequence.context_length = 1;
+  runtime::seal(receipt);
+  r = post("/api/replay", to_json(receipt));
+  EXPECT_EQ(r.status, 500) << r.body;
+  EXPECT_EQ(get("/api/version").status, 200) << "the server is still there";
 }
 
 // A registry that takes connections and never answers: only the flag can end the transfer.

@@ -195,7 +195,7 @@ Task<void> api_pull(Exchange& exchange) {
     options.insecure = insecure;
     options.cancelled = [cancel, shared] { return cancel->load() || shared->stopping.load(); };
     options.progress = [&](const store::PullProgress& p) { channel->push({wire::pull_progress(p), false, {}}); };
-    auto pulled = store::pull(shared->runtime.store(), name, options);
+    const auto pulled = guarded<store::ModelInfo>([&] { return store::pull(shared->runtime.store(), name, options); });
     PullEvent end;
     end.done = true;
     if (!pulled.ok()) end.error = pulled.error();

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -76,6 +77,7 @@ class FakeRuntime : public runtime::Runtime {
   }
   Result<runtime::ShowResult> show(const std::string& model, bool) override {
     if (model == "missing") return Error{ErrorCode::not_found, "model 'missing' not found"};
+    if (model == "throws") throw std::runtime_error("a library's own words");
     runtime::ShowResult s;
     PONDER_TRY(s.info.name, store::Name::parse(model));
     s.capabilities = {"completion", "thinking"};
@@ -92,6 +94,7 @@ class FakeRuntime : public runtime::Runtime {
   }
   Result<runtime::ReplayReport> replay(const std::string& model, const runtime::Receipts&, bool,
                                        std::shared_ptr<const runtime::CancelFlag>) override {
+    if (model == "throws") throw std::runtime_error("a library's own words");
     return Error{ErrorCode::not_found, "model '" + model + "' not found"};
   }
   store::Store& store() override { return store_; }
