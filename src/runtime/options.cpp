@@ -127,7 +127,12 @@ Result<std::vector<std::pair<int32_t, float>>> biases_of(const json& v) {
     if (ec != std::errc() || end != key.data() + key.size() || id < 0 || !bias.is_number())
       return Error{ErrorCode::invalid_argument,
                    "option \"logit_bias\" maps token ids to numbers; entry \"" + key + "\" does not"};
-    biases.emplace_back(id, float(bias.get<double>()));
+    const double value = bias.get<double>();
+    if (!(std::abs(value) <= double(std::numeric_limits<float>::max())))
+      return Error{ErrorCode::invalid_argument, "option \"logit_bias\" gives token " + key + " the bias " +
+                                                    bias.dump() +
+                                                    ", which is too large; -100 forbids a token, 100 leaves no other"};
+    biases.emplace_back(id, float(value));
   }
   return biases;
 }

@@ -29,7 +29,8 @@ TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
   for (const char* bad :
        {R"({"temperature":"warm"})", R"({"temperature":-1})", R"({"temperature":1e400})", R"({"top_k":1.5})",
         R"({"top_k":99999999999})", R"({"num_ctx":-5})", R"({"stop":[1]})", R"({"top_p":2})",
-        R"({"logit_bias":{"a":1}})", R"({"seed":1e30})", R"([1])", R"({"num_predict":18446744073709551615})"}) {
+        R"({"logit_bias":{"a":1}})", R"({"logit_bias":{"5":1e39}})", R"({"logit_bias":{"5":-1e39}})",
+        R"({"seed":1e30})", R"([1])", R"({"num_predict":18446744073709551615})"}) {
     const json j = json::parse(bad, nullptr, false);
     if (j.is_discarded()) continue;  // 1e400 is not a number for this parser
     auto r = options_from_json(j, nullptr);
