@@ -1,6 +1,8 @@
 // Options, addresses, and the JSON that server and HttpClient share.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include <nlohmann/json.hpp>
 
 #include "runtime/client.h"
@@ -174,6 +176,13 @@ TEST(Wire, TimesAndKeepAlive) {
   EXPECT_EQ(wire::parse_keep_alive("1h30m").value(), 5400);
   EXPECT_EQ(wire::parse_keep_alive("500ms").value(), 0.5);
   EXPECT_EQ(wire::parse_keep_alive("-1").value(), -1);
+  // More than a clock can count is for ever, not undefined.
+  EXPECT_EQ(wire::parse_keep_alive(1e18).value(), -1);
+  EXPECT_EQ(wire::parse_keep_alive("1e308h").value(), -1);
+  EXPECT_EQ(wire::parse_keep_alive("9999999999999999999999h").value(), -1);
+  EXPECT_EQ(wire::parse_keep_alive(-1e300).value(), -1e300);
+  EXPECT_EQ(wire::parse_keep_alive("876000h").value(), 876000 * 3600.0);  // 100 years
+  EXPECT_FALSE(wire::parse_keep_alive(std::numeric_limits<double>::quiet_NaN()).ok());
   for (const char* bad : {"\"\"", "\"soon\"", "\"5x\"", "[]", "\"1h-5m\""})
     EXPECT_FALSE(wire::parse_keep_alive(json::parse(bad)).ok()) << bad;
 }
