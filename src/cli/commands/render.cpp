@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/os/file.h"
+#include "base/utf8.h"
 #include "chat/chat.h"
 #include "cli/context.h"
 #include "runtime/wire.h"
@@ -72,7 +73,7 @@ Result<void> render(Context& context, const RenderFlags& flags) {
       input.eos_token = value;
     } else {
       // Anything that is not JSON is a string, so that --var name=Ann needs no quotes.
-      input.variables.emplace_back(name, parsed.is_discarded() ? nlohmann::json(value).dump() : value);
+      input.variables.emplace_back(name, parsed.is_discarded() ? nlohmann::json(utf8::sanitize(value)).dump() : value);
     }
   }
   if (!flags.date.empty()) {
