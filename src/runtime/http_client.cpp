@@ -178,13 +178,14 @@ class HttpClient : public Client {
         delta.thinking_retracted = int(count_of(*m, "thinking_retracted"));
       }
       if (const auto l = line.find("logprobs"); l != line.end()) delta.logprobs = wire::logprobs_from(*l);
+      delta.logprobs_retracted = int(count_of(line, "logprobs_retracted"));
       const auto d = line.find("done");
       const bool last = d != line.end() && *d == true;
       if (last) result = wire::result_from(line);
       if (const auto v = line.find("vote"); v != line.end() && !last && sink.on_vote)
         sink.on_vote(vote_report_from(*v));
       if (sink.on_delta && (!delta.thinking.empty() || !delta.content.empty() || !delta.logprobs.empty() ||
-                            delta.thinking_retracted > 0))
+                            delta.thinking_retracted > 0 || delta.logprobs_retracted > 0))
         sink.on_delta(std::move(delta));
       return {};
     };

@@ -114,6 +114,7 @@ struct ChatDelta {
   std::string thinking, content;
   int thinking_retracted = 0;  ///< characters at the end of the thought so far that are taken back (before `thinking`)
   std::vector<TokenLogprob> logprobs;  ///< of the tokens whose text is in this piece, if asked for
+  int logprobs_retracted = 0;          ///< of the last so far, whose tokens are taken back (before `logprobs`)
 
   /// Joins the next piece to this one; what it retracts is taken off first.
   void append(ChatDelta next);

@@ -230,6 +230,43 @@ TEST_F(Dialects, LogprobsOfBrokenCharactersStayValidJson) {
   EXPECT_EQ(runtime_->last().top_logprobs, 2);
 }
 
+// What a stream takes back, a whole reply never had, and a client of ours takes off again.
+TEST_F(Dialects, LogprobsAreThoseOfTheText) {
+  start();
+  const auto texts = [](const json& list) {
+    std::string all;
+    for (const auto& entry : list) all += entry["token"].get<std::string>() + "|";
+    return all;
+  };
+  const json off = {{"stream", false}, {"logprobs", true}, {"think", false}};
+  json o = post("/api/chat", with(ask("repents"), off)).object();
+  EXPECT_EQ(o["message"]["thinking"], "Now. ");
+  EXPECT_EQ(texts(o["logprobs"]), "N|ow. |");
+  EXPECT_FALSE(o.contains("logprobs_retracted"));
+  o = post("/v1/chat/completions", with(ask("repents"), off)).object();
+  EXPECT_EQ(texts(o["choices"][0]["logprobs"]["content"]), "N|ow. |");
+  const json on = {{"stream", true}, {"logprobs", true}, {"think", false}};
+  EXPECT_EQ(post("/api/chat", with(ask("repents"), on)).lines()[1]["logprobs_retracted"], 1);
+  EXPECT_EQ(
+      events(post("/v1/chat/completions", with(ask("repents"), on)))[1]["choices"][0]["delta"]["logprobs_retracted"],
+      1);
+  runtime::Address address;
+  address.port = port();
+  const auto client = runtime::connect(address, 5).value();
+  runtime::ChatRequest request;
+  request.model = "repents";
+  request.messages.emplace_back().role = "user";
+  request.think.on = false;
+  request.logprobs = true;
+  runtime::ChatDelta all;
+  runtime::ChatSink sink;
+  sink.on_delta = [&](runtime::ChatDelta d) { all.append(std::move(d)); };
+  ASSERT_TRUE(client->chat(request, sink, nullptr).ok());
+  EXPECT_EQ(all.thinking, "Now. ");
+  ASSERT_EQ(all.logprobs.size(), 2u);
+  EXPECT_EQ(all.logprobs[1].token, "ow. ");
+}
+
 TEST_F(Dialects, ListsAndDetails) {
   const std::string file = std::string(PONDER_SOURCE_DIR) + "/tests/golden/tokenizer/ponder-tiny-vocabulary.gguf";
   const auto name = store::Name::parse("hf.co/someone/vocab:Q8_0");

@@ -30,6 +30,7 @@ struct Dialect {
     }
     if (delta.thinking_retracted > 0) (chat ? j["message"] : j)["thinking_retracted"] = delta.thinking_retracted;
     if (!delta.logprobs.empty()) j["logprobs"] = wire::logprobs(delta.logprobs);
+    if (delta.logprobs_retracted > 0) j["logprobs_retracted"] = delta.logprobs_retracted;
     return j;
   }
 

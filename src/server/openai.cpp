@@ -62,6 +62,7 @@ void put_text(json& message, const runtime::ChatDelta& delta) {
     message["reasoning_content"] = delta.thinking;
   }
   if (delta.thinking_retracted > 0) message["thinking_retracted"] = delta.thinking_retracted;
+  if (delta.logprobs_retracted > 0) message["logprobs_retracted"] = delta.logprobs_retracted;
 }
 
 struct Completion {

@@ -43,6 +43,7 @@ inline double since(Clock::time_point start) { return std::chrono::duration<doub
 ///   missing   not found, before the first piece
 ///   breaks    an internal error after the first piece
 ///   full, odd errors before the first piece: out_of_range, and cancelled
+///   repents   takes half of a thought back, with its log-probabilities
 ///   counts    its request's seed (200 by default) pieces, numbered
 class FakeRuntime : public runtime::Runtime {
  public:
@@ -195,6 +196,17 @@ class FakeRuntime : public runtime::Runtime {
     const bool think = !q.think.is_off();
     if (think) sink.on_delta(piece("", "Let me "));
     if (think) sink.on_delta(piece("", "see."));
+    if (m == "repents") {  // of one of two tokens
+      auto two = piece("", "No. ");
+      two.logprobs = {{"N", -1, {}}, {"o. ", -2, {}}};
+      sink.on_delta(std::move(two));
+      auto back = piece("", "ow. ");
+      back.thinking_retracted = 3;
+      back.logprobs_retracted = 1;
+      back.logprobs = {{"ow. ", -3, {}}};
+      sink.on_delta(std::move(back));
+      return sink.on_done(result("stop", 9));
+    }
     auto first = piece(said.substr(0, said.size() / 2));
     if (q.logprobs) first.logprobs.push_back({"\xe2\x82", -0.5, {{"a", -0.5}, {"b", -1.5}}});
     sink.on_delta(std::move(first));
