@@ -87,7 +87,7 @@ Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::s
     const auto params = nlohmann::json::parse(params_json, nullptr, /*allow_exceptions=*/false);
     if (params.is_discarded())
       return Error{ErrorCode::invalid_file, "the model's params layer is not JSON; pull the model again"};
-    auto stored = options_from_json(params, nullptr);
+    auto stored = options_from_json(params, &notes);
     if (!stored.ok()) return stored.error().with_context("the model's params layer");
     o.merge(*stored);
   }

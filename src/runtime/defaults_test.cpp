@@ -74,5 +74,13 @@ TEST(Defaults, WhatIsSaidOfThePublishersValuesIsTrue) {
   EXPECT_FALSE(by_params.tells("top_k 20"));
 }
 
+TEST(Defaults, OptionsOfTheModelThatHaveNoEffectAreTold) {
+  gguf::Writer writer;
+  const auto d = read(writer, R"({"mirostat": 2, "num_gpu": -1, "temperature": 0.3})");
+  EXPECT_EQ(d.options.temperature, 0.3f);
+  ASSERT_EQ(d.notes.size(), 1u);
+  EXPECT_TRUE(d.tells("option \"mirostat\" has no effect"));
+}
+
 }  // namespace
 }  // namespace ponder::runtime

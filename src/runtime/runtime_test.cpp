@@ -18,7 +18,7 @@ using nlohmann::json;
 TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
   std::vector<std::string> warnings;
   auto o = options_from_json(
-      json::parse(R"({"temperature":0.5,"top_k":7.0,"seed":-1,"stop":"x","num_gpu":3,"nonsense":1,"min_p":null})"),
+      json::parse(R"({"temperature":0.5,"top_k":7.0,"seed":-1,"stop":"x","num_gpu":-1,"nonsense":1,"min_p":null})"),
       &warnings);
   ASSERT_TRUE(o.ok());
   EXPECT_EQ(*o->temperature, 0.5f);
@@ -42,6 +42,43 @@ TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
       EXPECT_NE(r.error().message.find(j.begin().key()), std::string::npos) << r.error().message;
     }
   }
+}
+
+// What would change the output and does not here is said; the value that changes nothing, and what never does, is not.
+TEST(Options, ThoseWithoutEffectAreNotIgnoredInSilence) {
+  const auto warned = [](const char* text) {
+    std::vector<std::string> warnings;
+    EXPECT_TRUE(options_from_json(json::parse(text), &warnings).ok()) << text;
+    std::string all;
+    for (const auto& w : warnings) all += w + "\n";
+    return all;
+  };
+  EXPECT_EQ(warned(R"({"mirostat":0,"mirostat_tau":5,"mirostat_eta":0.1,"typical_p":1,"tfs_z":1.0,"num_gpu":-1,
+                       "penalize_newline":true,"num_keep":4,"num_batch":512,"main_gpu":0,"use_mmap":true,"numa":false,
+                       "use_mlock":false,"low_vram":false,"f16_kv":true,"logits_all":false,"vocab_only":false,
+                       "think":true,"vote":8})"),
+            "");
+  EXPECT_EQ(warned(R"({"num_gpu":0})"),
+            "option \"num_gpu\" has no effect: layers on the card are chosen when the server starts (--gpu-layers, "
+            "--backend cpu)\n");
+  for (const char* bad : {R"({"mirostat":2})", R"({"typical_p":0.7})", R"({"tfs_z":0.5})",
+                          R"({"penalize_newline":false})", R"({"f16_kv":false})", R"({"mirostat":"x"})"}) {
+    const std::string name = json::parse(bad).begin().key();
+    const std::string said = warned(bad);
+    EXPECT_TRUE(said.starts_with("option \"" + name + "\" has no effect: ")) << said;
+    Options o;
+    const std::string value = json::parse(bad).begin().value().dump();
+    const auto set = set_option(o, name, value);
+    ASSERT_FALSE(set.ok()) << bad;
+    if (value != "\"x\"") {
+      EXPECT_EQ(set.error().message + "\n", said);
+    }
+  }
+  Options o;
+  EXPECT_TRUE(set_option(o, "mirostat", "0").ok());
+  EXPECT_TRUE(set_option(o, "penalize_newline", "true").ok());
+  EXPECT_FALSE(set_option(o, "temperature", "true").ok());
+  EXPECT_FALSE(set_option(o, "vote", "8").ok()) << "no option, and nothing would come of it";
 }
 
 TEST(Options, TextAndJsonAgreeAndMergeKeepsWhatIsNotSet) {

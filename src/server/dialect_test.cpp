@@ -123,8 +123,25 @@ TEST_F(Dialects, UnknownOptionsAreWarnedAbout) {
   const json o =
       post("/api/chat", with(ask("echo"), {{"stream", false}, {"options", {{"temprature", 1}, {"mirostat", 2}}}}))
           .object();
-  ASSERT_EQ(o["warnings"].size(), 1u);
-  EXPECT_NE(o["warnings"][0].get<std::string>().find("temprature"), std::string::npos);
+  ASSERT_EQ(o["warnings"].size(), 2u);
+  EXPECT_NE(o["warnings"][0].get<std::string>().find("mirostat"), std::string::npos);
+  EXPECT_NE(o["warnings"][1].get<std::string>().find("temprature"), std::string::npos);
+}
+
+TEST_F(Dialects, CompletionsWarnToo) {
+  start();
+  const json odd = {{"options", {{"temprature", 1}, {"mirostat", 2}}}};
+  json o = post("/v1/chat/completions", with(ask("echo"), odd)).object();
+  ASSERT_EQ(o["warnings"].size(), 2u) << o.dump();
+  EXPECT_NE(o["warnings"][0].get<std::string>().find("mirostat"), std::string::npos);
+  EXPECT_NE(o["warnings"][1].get<std::string>().find("temprature"), std::string::npos);
+  const auto all = events(post("/v1/chat/completions", with(with(ask("echo"), odd), {{"stream", true}})));
+  ASSERT_EQ(all.size(), 6u);
+  EXPECT_FALSE(all[0].contains("warnings"));
+  EXPECT_EQ(all[4]["warnings"], o["warnings"]) << "on the last chunk";
+  o = post("/v1/chat/completions", ask("warned")).object();
+  EXPECT_EQ(o["warnings"], json({"the runtime's own"})) << "what is said of a reply is shown on every route";
+  EXPECT_FALSE(post("/v1/chat/completions", ask("echo")).object().contains("warnings"));
 }
 
 TEST_F(Dialects, ErrorsBeforeTheFirstByteHaveAStatus) {

@@ -52,6 +52,7 @@ void add_own(json& object, const runtime::ChatResult& r) {
   object["thinking_tokens"] = r.thinking_tokens;
   object["answer_tokens"] = r.answer_tokens;
   if (!r.thinking_done_reason.empty()) object["thinking_done_reason"] = r.thinking_done_reason;
+  if (!r.warnings.empty()) object["warnings"] = r.warnings;
   if (!r.receipt_json.empty()) object["receipt"] = json::parse(r.receipt_json, nullptr, false);
   if (r.vote) object["vote"] = runtime::to_json(*r.vote, /*last=*/true);
 }
@@ -146,6 +147,7 @@ Task<void> chat_completions(Exchange& exchange) {
       all.append(std::move(e.delta));
       continue;
     }
+    if (done) e.result.warnings.insert(e.result.warnings.begin(), request->warnings.begin(), request->warnings.end());
     if (!stream) {
       chat->release();
       json whole = completion.whole(all, e.result);

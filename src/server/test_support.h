@@ -44,6 +44,8 @@ inline double since(Clock::time_point start) { return std::chrono::duration<doub
 ///   breaks    an internal error after the first piece
 ///   full, odd errors before the first piece: out_of_range, and cancelled
 ///   repents   takes half of a thought back, with its log-probabilities
+///   warned    as echo, with a warning
+///   throws    (not of chats) an exception
 ///   counts    its request's seed (200 by default) pieces, numbered
 class FakeRuntime : public runtime::Runtime {
  public:
@@ -213,6 +215,7 @@ class FakeRuntime : public runtime::Runtime {
     sink.on_delta(piece(said.substr(said.size() / 2)));
     auto r = result("stop", 9);
     if (!think) r.thinking_tokens = 0;
+    if (m == "warned") r.warnings = {"the runtime's own"};
     sink.on_done(std::move(r));
   }
 
