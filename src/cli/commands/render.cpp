@@ -39,7 +39,7 @@ Result<void> render(Context& context, const RenderFlags& flags) {
     PONDER_TRY(const auto model, context.open(flags.model));
     if (!model->chat_template)
       return Error{ErrorCode::unsupported,
-                   model->notes.empty() ? "the model has no chat template" : model->notes.back()};
+                   model->why_no_template.empty() ? "the model has no chat template" : model->why_no_template};
     chat_template = model->chat_template;
     const auto text_of = [&](std::optional<tokenizer::TokenId> id) {
       return id ? std::string(model->tokenizer->piece(*id, true)) : std::string();
