@@ -159,6 +159,9 @@ TEST(Address, ReadsWhatOllamaHostMayHold) {
   is("http://10.0.0.1", "10.0.0.1", 80);
   is("[::1]:9", "::1", 9);
   is("::1", "::1", 11434);
+  EXPECT_EQ(authority({"localhost", 80}), "localhost:80");
+  EXPECT_EQ(authority({"::1", 9}), "[::1]:9");
+  EXPECT_EQ(authority(parse_address("[::1]:9").value()), "[::1]:9");
   for (const char* bad : {"x:y", "x:70000", "https://a", "[::1"}) EXPECT_FALSE(parse_address(bad).ok()) << bad;
 }
 
