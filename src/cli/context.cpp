@@ -145,6 +145,10 @@ void report(Context& context, const Error& error) {
   context.exit_code = error.code == ErrorCode::cancelled ? 130 : 1;
 }
 
+void print_json(const nlohmann::json& value) {
+  fmt::print("{}\n", value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
 bool is_file(const std::string& model) {
   if (model.ends_with(".gguf") && model.find("://") == std::string::npos) return true;
   std::error_code ignored;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/result.h"
 #include "runtime/client.h"
@@ -61,6 +62,9 @@ class Context {
 
 /// Prints "Error: ..." to stderr and sets exit code 1 (130 when cancelled).
 void report(Context& context, const Error& error);
+
+/// Prints JSON, for programs. What is no UTF-8 in it (a path, text of a file) is replaced.
+void print_json(const nlohmann::json& value);
 
 /// True when `model` names a file of this machine rather than a model of the store.
 bool is_file(const std::string& model);

@@ -1,6 +1,7 @@
 // The program. Each command is one file in commands/, found by CMake: it exports add_NAME(app, context), which declares
 // its flags and what to do. Start reading at commands/run.cpp.
 #include <cstdio>
+#include <exception>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -47,7 +48,10 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 1;  // usage errors are 1, as the table in the README says
+    return app.exit(e) == 0 ? 0 : 1;   // usage errors are 1, as the table in the README says
+  } catch (const std::exception& e) {  // a library's, such as no memory
+    fmt::print(stderr, "Error: {}\n", e.what());
+    return 1;
   }
   std::fflush(stdout);
   return context.exit_code;

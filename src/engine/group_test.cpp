@@ -130,6 +130,35 @@ TEST(Group, TooLittleMemoryForAllMakesSomeWaitNotFail) {
   }
 }
 
+// A prompt that all members share is there once, however many of them run.
+TEST(Group, SomeoneWhoComesLaterNeedsNoMoreThanIsFree) {
+  for (const bool cached : {true, false}) {
+    EngineOptions options;
+    options.prefix_cache = cached;
+    options.max_sequences = 10;
+    Rig rig(scripted::scramble(8), options, {}, 32 * kPage);
+    Members m;
+    Tokens prompt;
+    for (int i = 0; i <= 10 * kPage; ++i) prompt.push_back(i * 7 % 200);
+    submit_group(rig, m, 8, prompt, 3 * kPage / 2);  // 10 shared pages, 8 * 2 of their own
+    while (m.records[7].events.size() < 5) ASSERT_TRUE(rig.engine->step());
+    Record late, large;
+    rig.submit(request(range(100, 120), late, 10));
+    for (int i = 0; i < 5; ++i) rig.engine->step();
+    EXPECT_FALSE(late.events.empty()) << "waits although pages are free";
+    rig.submit(request(Tokens(20 * kPage, 7), large, 10));  // 20 pages are not there
+    while (m.records[7].finished.empty()) {
+      ASSERT_TRUE(large.events.empty());
+      ASSERT_TRUE(rig.engine->step());
+    }
+    rig.run();
+    EXPECT_EQ(rig.engine->status().preemptions, 0u);
+    for (const auto& r : m.records) EXPECT_EQ(r.reason(), "length") << r.error();
+    EXPECT_EQ(late.reason(), "length");
+    EXPECT_EQ(large.reason(), "length");
+  }
+}
+
 TEST(Group, AMemberThatEndsAtOnceDoesNotTakeTheOthersWithIt) {
   Rig rig(scripted::scramble(9));
   Members m;

@@ -69,6 +69,7 @@ class Loop final : public Engine {
   void admit();
   bool worth_waiting(const Sequence& s) const;
   bool settle_in(Sequence& s);
+  int pages_held() const;
   bool make_place(Sequence& s, int rows, std::vector<Share>& shares);
   void preempt(Sequence& s, std::vector<Share>& shares);
   void index_pages(Sequence& s);

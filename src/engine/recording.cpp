@@ -39,11 +39,15 @@ std::vector<int32_t> mask_runs(sample::MaskWords words, int vocab_size) {
 
 std::vector<uint32_t> mask_words(std::span<const int32_t> runs) {
   std::vector<uint32_t> words(1, 0);  // one that allows nothing is a mask too
-  for (size_t i = 0; i + 1 < runs.size(); i += 2)
-    for (size_t id = size_t(runs[i]); id < size_t(runs[i]) + size_t(runs[i + 1]); ++id) {
-      if (id / 32 >= words.size()) words.resize(id / 32 + 1, 0);
-      words[id / 32] |= 1u << (id % 32);
+  for (size_t i = 0; i + 1 < runs.size(); i += 2) {
+    const size_t end = size_t(runs[i]) + size_t(runs[i + 1]);
+    if (runs[i + 1] > 0 && end > words.size() * 32) words.resize((end + 31) / 32, 0);
+    for (size_t id = size_t(runs[i]); id < end;) {  // a word at a time
+      const size_t bit = id % 32, n = std::min(32 - bit, end - id);
+      words[id / 32] |= (n == 32 ? ~0u : (1u << n) - 1) << bit;
+      id += n;
     }
+  }
   return words;
 }
 

@@ -27,6 +27,7 @@ Result<void> Replay::check(const Recording& recording, int prompt_size, int voca
     return Error{ErrorCode::invalid_file, "action " + std::to_string(i) + " of the recording " + what};
   };
   int64_t size = prompt_size;
+  const uint64_t nothing_allowed = mask_digest(std::vector<uint32_t>(1, 0), vocab_size);
   for (size_t i = 0; i < recording.actions.size(); ++i) {
     const Action& a = recording.actions[i];
     if (a.position != size)
@@ -46,15 +47,19 @@ Result<void> Replay::check(const Recording& recording, int prompt_size, int voca
       PONDER_CHECK_OK(sample::validate(*a.params));
     }
     if (a.kind == Kind::mask) {
-      const bool nothing = a.mask_digest == mask_digest(std::vector<uint32_t>(1, 0), vocab_size);
-      if (a.mask_digest != 0 && a.mask.empty() && !nothing)
+      if (a.mask_digest != 0 && a.mask.empty() && a.mask_digest != nothing_allowed)
         return Error{ErrorCode::unsupported, "action " + std::to_string(i) +
                                                  " of the recording is a mask that was too large to keep: this reply "
                                                  "cannot be replayed"};
       if (a.mask.size() % 2 != 0) return bad(i, "is half a mask");
-      for (size_t k = 0; k < a.mask.size(); k += 2)
-        if (a.mask[k] < 0 || a.mask[k + 1] < 0 || int64_t(a.mask[k]) + a.mask[k + 1] > vocab_size)
-          return bad(i, "allows tokens that this vocabulary does not have");
+      // As mask_runs() writes them. Anything else may cost much time and says nothing more.
+      if (a.mask.size() / 2 > Action::kMaxRuns) return bad(i, "is a mask of more runs than a recording keeps");
+      int64_t end = 0;
+      for (size_t k = 0; k < a.mask.size(); k += 2) {
+        if (a.mask[k] < end || a.mask[k + 1] <= 0) return bad(i, "is a mask whose runs are not ascending and disjoint");
+        end = int64_t(a.mask[k]) + a.mask[k + 1];
+        if (end > vocab_size) return bad(i, "allows tokens that this vocabulary does not have");
+      }
       if (mask_digest(mask_words(a.mask), vocab_size) != a.mask_digest && a.mask_digest != 0)
         return bad(i, "is a mask whose digest differs");
     }
@@ -87,14 +92,13 @@ Decision Replay::on_token(const TokenEvent& event) {
 // All that was carried out before the next token, and that token's forced run if it is one.
 Decision Replay::next() {
   Decision d;
-  for (; !at_end(); ++at_) {
+  const Action* mask = nullptr;  // the last one stands; there may be many
+  for (; !at_end() && !is_text(recording_.actions[at_]); ++at_) {
     const Action& a = recording_.actions[at_];
     switch (a.kind) {
       case Kind::drawn:
-        return d;
       case Kind::forced:
-        d.force.assign(a.tokens.begin(), a.tokens.end());
-        return d;
+        break;
       case Kind::rewind:
         d.rewind_to = std::min(a.rewind_to, d.rewind_to.value_or(a.rewind_to));
         break;
@@ -105,14 +109,19 @@ Decision Replay::next() {
         d.stream = a.stream;
         break;
       case Kind::mask:
-        mask_ = a.mask_digest == 0 ? std::vector<uint32_t>() : mask_words(a.mask);
+        mask = &a;
         break;
       case Kind::finish:
         d.finish = a.text;
         break;
     }
   }
-  if (!d.finish && !engine_ends(reason_)) d.finish = reason_;
+  if (mask != nullptr) mask_ = mask->mask_digest == 0 ? std::vector<uint32_t>() : mask_words(mask->mask);
+  if (at_end()) {
+    if (!d.finish && !engine_ends(reason_)) d.finish = reason_;
+  } else if (const Action& a = recording_.actions[at_]; a.kind == Kind::forced) {
+    d.force.assign(a.tokens.begin(), a.tokens.end());
+  }
   return d;
 }
 

@@ -17,7 +17,8 @@ class Replay final : public Controller, public Drafter {
   /// `reason`: how the recorded sequence ended.
   Replay(Recording recording, std::string reason);
 
-  /// The error of a recording that no engine can have written (actions that contradict each other, masks left out).
+  /// The error of a recording that no engine can have written (actions that contradict each other, masks left out
+  /// or unlike what mask_runs() writes).
   static Result<void> check(const Recording& recording, int prompt_size, int vocab_size);
 
   Decision on_start(std::span<const TokenId> prompt) override;

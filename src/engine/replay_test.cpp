@@ -195,5 +195,28 @@ TEST(Replay, RefusesWhatNoEngineWrote) {
   EXPECT_FALSE(Replay::check(mask, 0, 10).ok());
 }
 
+// Runs that overlap cost the engine time for nothing: a few hundred kilobytes would stop it for a minute.
+TEST(Replay, RefusesMasksThatNobodyWrites) {
+  constexpr int kVocab = 150000;
+  const auto check = [&](std::vector<int32_t> runs) {
+    Recording r;
+    r.actions.emplace_back();
+    r.actions[0].kind = Action::Kind::mask;
+    r.actions[0].mask = std::move(runs);
+    r.actions[0].mask_digest = mask_digest(mask_words(r.actions[0].mask), kVocab);
+    return Replay::check(r, 0, kVocab);
+  };
+  EXPECT_TRUE(check({0, 3, 5, 1, 6, 4}).ok());
+  EXPECT_FALSE(check({5, 1, 0, 3}).ok()) << "not ascending";
+  EXPECT_FALSE(check({0, 3, 2, 4}).ok()) << "overlapping";
+  EXPECT_FALSE(check({0, 3, 0, 3}).ok()) << "twice the same";
+  EXPECT_FALSE(check({0, 3, 7, 0}).ok()) << "a run of nothing";
+  std::vector<int32_t> many;
+  for (size_t i = 0; i < Action::kMaxRuns; ++i) many.insert(many.end(), {int32_t(2 * i), 1});
+  EXPECT_TRUE(check(many).ok());
+  many.insert(many.end(), {int32_t(2 * Action::kMaxRuns), 1});
+  EXPECT_FALSE(check(many).ok()) << "more than are ever kept";
+}
+
 }  // namespace
 }  // namespace ponder::engine

@@ -71,9 +71,7 @@ bool Loop::settle_in(Sequence& s) {
   }
   const int needed = pages_for(int(tokens.size()) + 1) - int(s.state->pages().size());
   if (!running_.empty()) {
-    int held = int(s.state->pages().size());
-    for (const auto& other : running_) held += int(other->state->pages().size());
-    bool room = plan_->pages().capacity() - held >= needed;
+    bool room = plan_->pages().capacity() - pages_held() >= needed;
     if (room && index_) index_->make_room(needed);
     room = room && plan_->pages().available() >= needed;
     if (!room) {
@@ -83,6 +81,22 @@ bool Loop::settle_in(Sequence& s) {
   }
   if (first_time) s.add_cached(s.state->length());
   return true;
+}
+
+// Pages of sequences, waiting ones that have been given some included: each once, however many share it. The index can
+// give up only the others.
+int Loop::pages_held() const {
+  std::vector<bool> held(size_t(plan_->pages().high_water()));
+  int n = 0;
+  for (const auto* list : {&running_, &waiting_})
+    for (const auto& s : *list) {
+      if (!s->state) continue;
+      for (const auto page : s->state->pages()) {
+        n += !held[size_t(page)];
+        held[size_t(page)] = true;
+      }
+    }
+  return n;
 }
 
 bool Loop::make_place(Sequence& s, int rows, std::vector<Share>& shares) {

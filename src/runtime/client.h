@@ -87,6 +87,8 @@ struct Address {
   int port = 11434;
 };
 Result<Address> parse_address(const std::string& text);
+/// "127.0.0.1:11434", "[::1]:11434": as it stands in a Host header and behind http://.
+std::string authority(const Address& address);
 
 /// Asks `http://host:port/api/version`: a client when a Ponder server answers there (`"server":"ponder"`), an Error
 /// otherwise (not_found: nobody listens; already_exists: another program has the port).

@@ -9,8 +9,9 @@
 
 namespace ponder::runtime {
 
-/// House defaults (Ollama's), then general.sampling.* of the file, then the publisher's values for model families that
-/// have them (R1 distills, Qwen3), then the manifest's params. Notes say what came from where.
+/// House defaults (Ollama's), then the publisher's values for model families that have them (R1 distills, Qwen3), then
+/// general.sampling.* of the file, then the manifest's params; what comes later wins. Notes say what came from where, and
+/// which values of the file were ignored because no request could send them.
 Result<Options> model_defaults(const gguf::File& file, bool thinks, const std::string& params_json,
                                std::vector<std::string>& notes);
 

@@ -37,6 +37,13 @@ Result<backend::PlanOptions> plan_options(const RuntimeOptions& options) {
   return plan;
 }
 
+Result<void> check_complete(const OpenModel& open) {
+  if (open.stored.adapters.empty()) return {};
+  return Error{ErrorCode::unsupported, "model '" + open.stored.name.display() +
+                                           "' has a LoRA adapter, which Ponder cannot apply yet; merge it into the "
+                                           "weights, or run the model it was made from"};
+}
+
 Result<void> check_fits(const std::string& model, const backend::MemoryReport& report, int64_t kv_tokens) {
   const uint64_t weights = report.weights + report.mapped_weights, kv = uint64_t(kv_tokens) * report.kv_per_token;
   const uint64_t needed = weights + report.scratch + kv, available = os::memory_info().available;
@@ -52,6 +59,7 @@ Result<std::unique_ptr<backend::Plan>> load_plan(const OpenModel& open, const Ru
                                                  int64_t kv_tokens, int max_output_rows,
                                                  const std::function<void(double)>& progress,
                                                  const CancelFlag* cancel) {
+  PONDER_CHECK_OK(check_complete(open));
   PONDER_TRY(auto backend, make_backend(options.backend));
   PONDER_TRY(auto model, model::Model::load(open.file));
   PONDER_TRY(auto plan_opts, plan_options(options));

@@ -13,6 +13,9 @@ Result<std::unique_ptr<backend::Plan>> load_plan(const OpenModel& model, const R
                                                  int64_t kv_tokens, int max_output_rows,
                                                  const std::function<void(double)>& progress, const CancelFlag* cancel);
 
+/// The error of a model that could be opened but would not be what its maker made: with a LoRA adapter.
+Result<void> check_complete(const OpenModel& model);
+
 /// The error of a model that needs `needed` bytes besides what must stay free; nothing if it fits now.
 Result<void> check_fits(const std::string& model, const backend::MemoryReport& report, int64_t kv_tokens);
 

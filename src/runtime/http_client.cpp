@@ -28,7 +28,7 @@ constexpr auto kPoll = std::chrono::milliseconds(50);
 constexpr double kControlSeconds = 5;
 
 Error unreachable(const Address& a, const std::string& why) {
-  return {ErrorCode::not_found, "no server answers at " + a.host + ":" + std::to_string(a.port) + " (" + why + ")"};
+  return {ErrorCode::not_found, "no server answers at " + authority(a) + " (" + why + ")"};
 }
 
 ErrorCode code_of(unsigned status) {
@@ -101,7 +101,7 @@ class Exchange {
     if (ec) return unreachable(address_, ec.message());
 
     http::request<http::string_body> request{verb, target, 11};
-    request.set(http::field::host, address_.host + ":" + std::to_string(address_.port));
+    request.set(http::field::host, authority(address_));
     request.set(http::field::user_agent, "ponder");
     if (!body.empty()) request.set(http::field::content_type, "application/json");
     request.body() = body;
@@ -131,8 +131,7 @@ class Exchange {
 
  private:
   Error broken(const beast::error_code& ec) const {
-    return {ErrorCode::network, "the connection to the server at " + address_.host + ":" +
-                                    std::to_string(address_.port) + " broke: " + ec.message()};
+    return {ErrorCode::network, "the connection to the server at " + authority(address_) + " broke: " + ec.message()};
   }
 
   Result<void> poll(const bool& done) {
@@ -178,13 +177,14 @@ class HttpClient : public Client {
         delta.thinking_retracted = int(count_of(*m, "thinking_retracted"));
       }
       if (const auto l = line.find("logprobs"); l != line.end()) delta.logprobs = wire::logprobs_from(*l);
+      delta.logprobs_retracted = int(count_of(line, "logprobs_retracted"));
       const auto d = line.find("done");
       const bool last = d != line.end() && *d == true;
       if (last) result = wire::result_from(line);
       if (const auto v = line.find("vote"); v != line.end() && !last && sink.on_vote)
         sink.on_vote(vote_report_from(*v));
       if (sink.on_delta && (!delta.thinking.empty() || !delta.content.empty() || !delta.logprobs.empty() ||
-                            delta.thinking_retracted > 0))
+                            delta.thinking_retracted > 0 || delta.logprobs_retracted > 0))
         sink.on_delta(std::move(delta));
       return {};
     };
@@ -323,10 +323,15 @@ Result<std::unique_ptr<Client>> connect(const Address& address, double timeout_s
   if (!version.ok() && version.error().code == ErrorCode::not_found && version.error().message.starts_with("no server"))
     return version.error();
   if (!version.ok() || !version->is_object() || text_of(*version, "server") != "ponder")
-    return Error{ErrorCode::already_exists,
-                 address.host + ":" + std::to_string(address.port) +
-                     " is taken by another program (Ollama?); stop it or choose another port with OLLAMA_HOST"};
+    return Error{
+        ErrorCode::already_exists,
+        authority(address) + " is taken by another program (Ollama?); stop it or choose another port with OLLAMA_HOST"};
   return std::unique_ptr<Client>(std::move(client));
+}
+
+std::string authority(const Address& a) {
+  const bool v6 = a.host.find(':') != std::string::npos;
+  return (v6 ? "[" + a.host + "]" : a.host) + ":" + std::to_string(a.port);
 }
 
 Result<Address> parse_address(const std::string& input) {

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
+
+#include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/os/memory.h"
@@ -84,13 +87,17 @@ Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, c
       open->notes.push_back("the file has no chat template; using the built-in \"" + builtin->name + "\"");
     } else {
       open->template_source = "none";
-      open->notes.push_back(builtin.error().message);
+      open->why_no_template = builtin.error().message;
+      open->notes.push_back(open->why_no_template);
     }
   }
   if (open->chat_template) open->thinking = chat::find_thinking_tags(*open->chat_template, *open->tokenizer);
   open->opens_thought = open->thinking && is_deepseek_r1(*open->file);
   PONDER_TRY(open->defaults,
              model_defaults(*open->file, open->thinking.has_value(), open->stored.params_json, open->notes));
+
+  if (!open->stored.projectors.empty())
+    open->notes.push_back("the model has a part for images (a projector); images are not read, only text");
 
   auto& details = open->stored.details;
   if (details.family.empty()) {  // a file run in place has no manifest that tells
@@ -107,11 +114,21 @@ Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, c
   return std::shared_ptr<const OpenModel>(std::move(open));
 }
 
+Result<std::vector<chat::Message>> OpenModel::chat_of(const ChatRequest& request) const {
+  std::vector<chat::Message> all = request.messages;
+  if (stored.messages_json.empty() || !request.context.empty()) return all;
+  auto own = chat::messages_from_json(nlohmann::ordered_json::parse(stored.messages_json, nullptr, false));
+  if (!own.ok()) return own.error().with_context("the model's MESSAGE lines");
+  const auto begin = std::find_if(all.begin(), all.end(), [](const auto& m) { return m.role != "system"; });
+  all.insert(begin, std::make_move_iterator(own->begin()), std::make_move_iterator(own->end()));
+  return all;
+}
+
 Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& request) const {
   if (request.raw_prompt) return std::vector<tokenizer::Segment>{{*request.raw_prompt, true}};
   if (!chat_template)
     return Error{ErrorCode::unsupported,
-                 notes.empty() ? "the model has no chat template; send a raw prompt" : notes.back()};
+                 why_no_template.empty() ? "the model has no chat template; send a raw prompt" : why_no_template};
   if (asks_to_think(request.think) && !thinking)
     return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support thinking"};
   if (!request.tools_json.empty() && !chat_template->supports_tools())
@@ -119,14 +136,14 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
                  "\"" + request.model + "\" does not support tools: its template has no place for them"};
 
   chat::RenderInput input;
-  input.messages = request.messages;
+  PONDER_TRY(input.messages, chat_of(request));
   const Continuation continues = continuation_of(request);
   if (continues == Continuation::thought && request.think.is_off())
     return Error{ErrorCode::invalid_argument, "the last message begins a thought, but \"think\" is false"};
   if (continues != Continuation::none) input.messages.pop_back();
   const KeptThoughts kept(input.messages, request.keep_thoughts && thinking);
   const bool has_system =
-      std::any_of(input.messages.begin(), input.messages.end(), [](const auto& m) { return m.role == "system"; });
+      std::any_of(request.messages.begin(), request.messages.end(), [](const auto& m) { return m.role == "system"; });
   if (!stored.system.empty() && !has_system) {
     chat::Message system;
     system.role = "system";
@@ -162,6 +179,7 @@ Result<std::unique_ptr<LoadedModel>> LoadedModel::load(std::shared_ptr<const Ope
                                                        const std::function<void(double)>& progress,
                                                        const CancelFlag* cancel) {
   const double start = os::monotonic_seconds();
+  PONDER_CHECK_OK(check_complete(*open));
   PONDER_TRY(auto backend, make_backend(options.backend));
   PONDER_TRY(auto model, model::Model::load(open->file));
 

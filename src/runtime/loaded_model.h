@@ -30,6 +30,7 @@ struct OpenModel {
   std::shared_ptr<const tokenizer::Tokenizer> tokenizer;  // shared with every reply
   std::shared_ptr<const chat::Template> chat_template;    // shared with show
   std::string template_source;                            ///< "file" or "built-in chatml"
+  std::string why_no_template;                            ///< when there is none
   std::optional<chat::ThinkingTags> thinking;             ///< set when the model thinks
   bool opens_thought = false;                             ///< replies are to begin inside a thought (R1)
   Options defaults;                                       ///< the model's own over the house's
@@ -37,6 +38,9 @@ struct OpenModel {
 
   /// Whether the reply to this request goes on from the request's last message, and where.
   Continuation continuation_of(const ChatRequest& request) const;
+  /// The request's messages with those of the model (MESSAGE lines of a Modelfile) before them, after its system message.
+  /// A context of generate has them already.
+  Result<std::vector<chat::Message>> chat_of(const ChatRequest& request) const;
   /// The prompt as segments; errors as the template raises them.
   Result<std::vector<tokenizer::Segment>> render(const ChatRequest& request) const;
 };

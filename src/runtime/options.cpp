@@ -1,4 +1,5 @@
 // Options by name. One table drives JSON, command-line text and printing, so that an option is one line here.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -40,34 +41,40 @@ constexpr IntOption kInts[] = {
     {"num_ctx", &Options::num_ctx, 0, kIntMax},
     {"num_thread", &Options::num_thread, 0, 1024},
 };
-// Options of Ollama that change nothing here: accepted in silence, because clients send them by default.
-constexpr const char* kAccepted[] = {
-    "num_keep",
-    "num_batch",
-    "num_gpu",
-    "main_gpu",
-    "use_mmap",
-    "typical_p",
-    "mirostat",
-    "mirostat_tau",
-    "mirostat_eta",
-    "tfs_z",
-    "low_vram",
-    "f16_kv",
-    "logits_all",
-    "vocab_only",
-    "use_mlock",
-    "numa",
-    "penalize_newline",
-    // Fields of ours that are no options: read by the server (server/fields.h, extra_field).
-    "think",
-    "request_id",
-    "vote",
-    "receipt",
-    "keep_thoughts",
-    "continue",
-    "continue_final_message",
+// Options of Ollama without an effect here. Clients send some of them by default; what would change the output (all that
+// have a reason) is told, unless it has the value that changes nothing.
+struct Inert {
+  const char* name;
+  const char* neutral;  // JSON
+  const char* reason;
 };
+constexpr Inert kInert[] = {
+    {"mirostat", "0", "this sampler is not built; temperature, top_p and min_p are"},
+    {"typical_p", "1", "this filter is not built; top_p and min_p are"},
+    {"tfs_z", "1", "this filter is not built; top_p and min_p are"},
+    {"penalize_newline", "true", "a line break is penalized like any other token"},
+    {"f16_kv", "true", "the format of the KV cache is chosen when the server starts (--kv)"},
+    {"num_gpu", "-1", "layers on the card are chosen when the server starts (--gpu-layers, --backend cpu)"},
+    {"mirostat_tau", nullptr, nullptr},
+    {"mirostat_eta", nullptr, nullptr},
+    {"num_keep", nullptr, nullptr},
+    {"num_batch", nullptr, nullptr},
+    {"main_gpu", nullptr, nullptr},
+    {"use_mmap", nullptr, nullptr},
+    {"use_mlock", nullptr, nullptr},
+    {"low_vram", nullptr, nullptr},
+    {"logits_all", nullptr, nullptr},
+    {"vocab_only", nullptr, nullptr},
+    {"numa", nullptr, nullptr},
+};
+// Fields of ours that may stand among the options but are none: read by the server (server/fields.h, extra_field).
+constexpr const char* kFields[] = {
+    "think", "request_id", "vote", "receipt", "keep_thoughts", "continue", "continue_final_message",
+};
+
+bool is_field(const std::string& name) {
+  return std::find(std::begin(kFields), std::end(kFields), name) != std::end(kFields);
+}
 
 Error out_of_range(std::string_view name, const std::string& value, double low, double high) {
   const auto show = [](double v) {
@@ -127,52 +134,62 @@ Result<std::vector<std::pair<int32_t, float>>> biases_of(const json& v) {
     if (ec != std::errc() || end != key.data() + key.size() || id < 0 || !bias.is_number())
       return Error{ErrorCode::invalid_argument,
                    "option \"logit_bias\" maps token ids to numbers; entry \"" + key + "\" does not"};
-    biases.emplace_back(id, float(bias.get<double>()));
+    const double value = bias.get<double>();
+    if (!(std::abs(value) <= double(std::numeric_limits<float>::max())))
+      return Error{ErrorCode::invalid_argument, "option \"logit_bias\" gives token " + key + " the bias " +
+                                                    bias.dump() +
+                                                    ", which is too large; -100 forbids a token, 100 leaves no other"};
+    biases.emplace_back(id, float(value));
   }
   return biases;
 }
 
-Result<void> set_from_json(Options& o, const std::string& name, const json& v, bool* known) {
-  *known = true;
+// False when no option has the name. `no_effect` gets what is to be told when nothing came of it.
+Result<bool> set_from_json(Options& o, const std::string& name, const json& v, std::string* no_effect) {
   for (const auto& f : kFloats) {
     if (name != f.name) continue;
     if (!v.is_number()) return wrong_type(name, v, "a number");
     const double d = v.get<double>();
-    if (!(d >= f.low && d <= f.high)) return out_of_range(name, v.dump(), f.low, f.high);
+    // JSON has no word for what a GGUF file may hold.
+    const std::string shown = std::isfinite(d) ? v.dump() : std::isnan(d) ? "nan" : d < 0 ? "-inf" : "inf";
+    if (!(d >= f.low && d <= f.high)) return out_of_range(name, shown, f.low, f.high);
     o.*f.field = float(d);
-    return {};
+    return true;
   }
   for (const auto& f : kInts) {
     if (name != f.name) continue;
     PONDER_TRY(const int64_t n, integer_of(name, v, f.low, f.high));
     o.*f.field = int(n);
-    return {};
+    return true;
   }
   if (name == "seed") {
     PONDER_TRY(o.seed, integer_of(name, v, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
-    return {};
+    return true;
   }
   if (name == "draft") {
     PONDER_TRY(o.draft, draft_of(v));
-    return {};
+    return true;
   }
   if (name == "draft_num_predict") {  // Ollama's, for its draft models: there may be more than we ever draft
     PONDER_TRY(const int64_t n, integer_of(name, v, -1, kIntMax));
     o.draft = int(std::min<int64_t>(n, kDraftMost));
-    return {};
+    return true;
   }
   if (name == "stop") {
     PONDER_TRY(o.stop, stops_of(v));
-    return {};
+    return true;
   }
   if (name == "logit_bias") {
     PONDER_TRY(o.logit_bias, biases_of(v));
-    return {};
+    return true;
   }
-  for (const char* accepted : kAccepted)
-    if (name == accepted) return {};
-  *known = false;
-  return {};
+  for (const auto& inert : kInert) {
+    if (name != inert.name) continue;
+    if (inert.reason != nullptr && v != json::parse(inert.neutral))
+      *no_effect = "option \"" + name + "\" has no effect: " + inert.reason;
+    return true;
+  }
+  return false;
 }
 
 template <class T>
@@ -207,10 +224,11 @@ Result<Options> options_from_json(const json& object, std::vector<std::string>* 
   if (object.is_null()) return o;
   if (!object.is_object()) return wrong_type("options", object, "an object");
   for (const auto& [name, value] : object.items()) {
-    if (value.is_null()) continue;
-    bool known = false;
-    PONDER_CHECK_OK(set_from_json(o, name, value, &known));
-    if (!known && warnings) warnings->push_back("option \"" + name + "\" is not known and was ignored");
+    if (value.is_null() || is_field(name)) continue;
+    std::string told;
+    PONDER_TRY(const bool known, set_from_json(o, name, value, &told));
+    if (!known) told = "option \"" + name + "\" is not known and was ignored";
+    if (!told.empty() && warnings) warnings->push_back(std::move(told));
   }
   return o;
 }
@@ -227,12 +245,13 @@ Result<void> set_option(Options& options, std::string_view name_in, std::string_
     value = std::string(text);
   } else {
     value = json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!value.is_number() && !value.is_object())
+    if (!value.is_number() && !value.is_object() && !value.is_boolean())
       return Error{ErrorCode::invalid_argument,
                    "option \"" + name + "\" needs a number, not \"" + std::string(text) + "\""};
   }
-  bool known = false;
-  PONDER_CHECK_OK(set_from_json(options, name, value, &known));
+  std::string no_effect;
+  PONDER_TRY(const bool known, set_from_json(options, name, value, &no_effect));
+  if (!no_effect.empty()) return Error{ErrorCode::invalid_argument, std::move(no_effect)};
   if (known) return {};
   std::string list;
   for (const auto& n : option_names()) list += (list.empty() ? "" : ", ") + n;

@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <limits>
 
+#include "base/os/system.h"
 #include "engine/replay.h"
 #include "runtime/json_mutations_support.h"
 #include "runtime/replay.h"
+#include "runtime/tiny_support.h"
+#include "runtime/vote_json.h"
 
 namespace ponder::runtime {
 namespace {
@@ -98,6 +102,27 @@ TEST(Receipt, NamesTheFieldThatIsWrong) {
   EXPECT_NE(error("/actions/3", json{{"at", 5}, {"dance", 1}}).find("actions[3]"), std::string::npos);
   EXPECT_NE(error("/actions/5/mask/digest", 0).find("digest"), std::string::npos);
   EXPECT_NE(receipt_from(json::array()).error().message.find("no receipt"), std::string::npos);
+}
+
+// A path is bytes, and JSON is UTF-8: what is no character there is replaced, on the engine's thread too.
+TEST(Receipt, AFileMayHaveAnyName) {
+  const auto folder = std::filesystem::temp_directory_path() / ("ponder-receipt-" + std::to_string(os::random_u64()));
+  std::filesystem::create_directories(folder);
+  ChatRequest request = ask_tiny("What is 17 + 25?");
+  request.model = (folder / "caf\xe9.gguf").string();
+  request.receipt = true;
+  request.options.num_predict = 4;
+  std::filesystem::create_symlink(kTinyFile, request.model);
+  for (const bool vote : {false, true}) {
+    if (vote) request.vote = parse_vote_text("2").value(), request.options.temperature = 1.f;
+    TinyRuntime runtime;
+    const auto result = make_local_client(*runtime)->chat(request, {}, nullptr);
+    ASSERT_TRUE(result.ok()) << result.error().message;
+    const json receipt = json::parse(result->receipt_json, nullptr, false);
+    ASSERT_TRUE(receipt.is_object()) << result->receipt_json;
+    EXPECT_TRUE(receipt["model"]["name"].get<std::string>().ends_with("caf\xef\xbf\xbd.gguf")) << receipt["model"];
+  }
+  std::filesystem::remove_all(folder);
 }
 
 // Anything may stand anywhere: an error or a receipt, never a crash.

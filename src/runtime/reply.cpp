@@ -17,6 +17,9 @@ void ChatDelta::append(ChatDelta next) {
   thinking_retracted += off;  // of pieces before this one
   thinking += next.thinking;
   content += next.content;
+  const size_t dropped = std::min(size_t(next.logprobs_retracted), logprobs.size());
+  logprobs.resize(logprobs.size() - dropped);
+  logprobs_retracted += next.logprobs_retracted - int(dropped);
   logprobs.insert(logprobs.end(), std::make_move_iterator(next.logprobs.begin()),
                   std::make_move_iterator(next.logprobs.end()));
 }
@@ -49,6 +52,11 @@ void Reply::on_finish(const std::string&) {
 // A controller took tokens of the thought back (answers are never taken back). What the reader has of them is retracted;
 // what it does not have is dropped.
 void Reply::take_back_to(size_t n) {
+  if (setup_.logprobs) {  // there is one for each token, handed on or pending
+    const size_t gone = tokens_.size() - n, held = std::min(gone, pending_.logprobs.size());
+    pending_.logprobs.resize(pending_.logprobs.size() - held);
+    pending_.logprobs_retracted += int(gone - held);
+  }
   tokens_.resize(n);
   splitter_ = chat::ThinkingSplitter(setup_.tokenizer, setup_.tags, setup_.starts_inside, setup_.continues);
   std::string kept;
@@ -77,7 +85,7 @@ void Reply::take(std::vector<chat::SplitPiece> pieces) {
 
 // Log-probabilities wait for the text they belong to: a token may end inside a character or be held back.
 void Reply::hand_on() {
-  const bool last = finished_ && !pending_.logprobs.empty();
+  const bool last = finished_ && (!pending_.logprobs.empty() || pending_.logprobs_retracted > 0);
   if (pending_.thinking.empty() && pending_.content.empty() && pending_.thinking_retracted == 0 && !last) return;
   content_ += pending_.content;
   if (setup_.deliver) setup_.deliver(std::exchange(pending_, {}));

@@ -33,6 +33,7 @@ TEST(Reply, WhatIsTakenBackIsRetracted) {
       setup.tokenizer = v;
       setup.tags = tags(*v);
       setup.starts_inside = true;
+      setup.logprobs = true;
       setup.deliver = [&](ChatDelta d) {
         EXPECT_TRUE(utf8::is_valid(d.thinking + d.content));
         joined.append(std::move(d));
@@ -53,6 +54,10 @@ TEST(Reply, WhatIsTakenBackIsRetracted) {
       ASSERT_EQ(joined.content, "It is 7.");
       ASSERT_EQ(joined.thinking_retracted, 0) << "nothing was retracted that had not been delivered";
       ASSERT_EQ(reply.tokens().size(), ids.size() + answer.size());
+      std::string text, told;
+      for (const auto id : reply.tokens()) text += v->piece(id, true);
+      for (const auto& entry : joined.logprobs) told += entry.token;
+      ASSERT_EQ(told, text) << from << " to " << to << ": log-probabilities of tokens that are not there";
     }
   }
 }

@@ -291,9 +291,11 @@ class RuntimeImpl : public Runtime {
       chain.describe(*result);
       result->total_seconds = os::monotonic_seconds() - submitted;
       if (!stopping_) result->memory_bytes = r->model->memory_bytes();
-      if (recording && !finished.error && !stopping_)
+      if (recording && !finished.error && !stopping_) {
+        const auto receipt = to_json(make_receipt(*r->model, request.model, plain, *recording, finished.reason));
         result->receipt_json =
-            to_json(make_receipt(*r->model, request.model, plain, *recording, finished.reason)).dump();
+            receipt.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);  // a path is bytes
+      }
       result->context = plain.prompt;
       result->context.insert(result->context.end(), reply->tokens().begin(), reply->tokens().end());
       {

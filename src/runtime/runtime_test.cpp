@@ -1,6 +1,8 @@
 // Options, addresses, and the JSON that server and HttpClient share.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include <nlohmann/json.hpp>
 
 #include "runtime/client.h"
@@ -16,7 +18,7 @@ using nlohmann::json;
 TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
   std::vector<std::string> warnings;
   auto o = options_from_json(
-      json::parse(R"({"temperature":0.5,"top_k":7.0,"seed":-1,"stop":"x","num_gpu":3,"nonsense":1,"min_p":null})"),
+      json::parse(R"({"temperature":0.5,"top_k":7.0,"seed":-1,"stop":"x","num_gpu":-1,"nonsense":1,"min_p":null})"),
       &warnings);
   ASSERT_TRUE(o.ok());
   EXPECT_EQ(*o->temperature, 0.5f);
@@ -29,7 +31,8 @@ TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
   for (const char* bad :
        {R"({"temperature":"warm"})", R"({"temperature":-1})", R"({"temperature":1e400})", R"({"top_k":1.5})",
         R"({"top_k":99999999999})", R"({"num_ctx":-5})", R"({"stop":[1]})", R"({"top_p":2})",
-        R"({"logit_bias":{"a":1}})", R"({"seed":1e30})", R"([1])", R"({"num_predict":18446744073709551615})"}) {
+        R"({"logit_bias":{"a":1}})", R"({"logit_bias":{"5":1e39}})", R"({"logit_bias":{"5":-1e39}})",
+        R"({"seed":1e30})", R"([1])", R"({"num_predict":18446744073709551615})"}) {
     const json j = json::parse(bad, nullptr, false);
     if (j.is_discarded()) continue;  // 1e400 is not a number for this parser
     auto r = options_from_json(j, nullptr);
@@ -39,6 +42,43 @@ TEST(Options, ReadsOllamasNamesAndNamesWhatIsWrong) {
       EXPECT_NE(r.error().message.find(j.begin().key()), std::string::npos) << r.error().message;
     }
   }
+}
+
+// What would change the output and does not here is said; the value that changes nothing, and what never does, is not.
+TEST(Options, ThoseWithoutEffectAreNotIgnoredInSilence) {
+  const auto warned = [](const char* text) {
+    std::vector<std::string> warnings;
+    EXPECT_TRUE(options_from_json(json::parse(text), &warnings).ok()) << text;
+    std::string all;
+    for (const auto& w : warnings) all += w + "\n";
+    return all;
+  };
+  EXPECT_EQ(warned(R"({"mirostat":0,"mirostat_tau":5,"mirostat_eta":0.1,"typical_p":1,"tfs_z":1.0,"num_gpu":-1,
+                       "penalize_newline":true,"num_keep":4,"num_batch":512,"main_gpu":0,"use_mmap":true,"numa":false,
+                       "use_mlock":false,"low_vram":false,"f16_kv":true,"logits_all":false,"vocab_only":false,
+                       "think":true,"vote":8})"),
+            "");
+  EXPECT_EQ(warned(R"({"num_gpu":0})"),
+            "option \"num_gpu\" has no effect: layers on the card are chosen when the server starts (--gpu-layers, "
+            "--backend cpu)\n");
+  for (const char* bad : {R"({"mirostat":2})", R"({"typical_p":0.7})", R"({"tfs_z":0.5})",
+                          R"({"penalize_newline":false})", R"({"f16_kv":false})", R"({"mirostat":"x"})"}) {
+    const std::string name = json::parse(bad).begin().key();
+    const std::string said = warned(bad);
+    EXPECT_TRUE(said.starts_with("option \"" + name + "\" has no effect: ")) << said;
+    Options o;
+    const std::string value = json::parse(bad).begin().value().dump();
+    const auto set = set_option(o, name, value);
+    ASSERT_FALSE(set.ok()) << bad;
+    if (value != "\"x\"") {
+      EXPECT_EQ(set.error().message + "\n", said);
+    }
+  }
+  Options o;
+  EXPECT_TRUE(set_option(o, "mirostat", "0").ok());
+  EXPECT_TRUE(set_option(o, "penalize_newline", "true").ok());
+  EXPECT_FALSE(set_option(o, "temperature", "true").ok());
+  EXPECT_FALSE(set_option(o, "vote", "8").ok()) << "no option, and nothing would come of it";
 }
 
 TEST(Options, TextAndJsonAgreeAndMergeKeepsWhatIsNotSet) {
@@ -119,6 +159,9 @@ TEST(Address, ReadsWhatOllamaHostMayHold) {
   is("http://10.0.0.1", "10.0.0.1", 80);
   is("[::1]:9", "::1", 9);
   is("::1", "::1", 11434);
+  EXPECT_EQ(authority({"localhost", 80}), "localhost:80");
+  EXPECT_EQ(authority({"::1", 9}), "[::1]:9");
+  EXPECT_EQ(authority(parse_address("[::1]:9").value()), "[::1]:9");
   for (const char* bad : {"x:y", "x:70000", "https://a", "[::1"}) EXPECT_FALSE(parse_address(bad).ok()) << bad;
 }
 
@@ -173,6 +216,13 @@ TEST(Wire, TimesAndKeepAlive) {
   EXPECT_EQ(wire::parse_keep_alive("1h30m").value(), 5400);
   EXPECT_EQ(wire::parse_keep_alive("500ms").value(), 0.5);
   EXPECT_EQ(wire::parse_keep_alive("-1").value(), -1);
+  // More than a clock can count is for ever, not undefined.
+  EXPECT_EQ(wire::parse_keep_alive(1e18).value(), -1);
+  EXPECT_EQ(wire::parse_keep_alive("1e308h").value(), -1);
+  EXPECT_EQ(wire::parse_keep_alive("9999999999999999999999h").value(), -1);
+  EXPECT_EQ(wire::parse_keep_alive(-1e300).value(), -1e300);
+  EXPECT_EQ(wire::parse_keep_alive("876000h").value(), 876000 * 3600.0);  // 100 years
+  EXPECT_FALSE(wire::parse_keep_alive(std::numeric_limits<double>::quiet_NaN()).ok());
   for (const char* bad : {"\"\"", "\"soon\"", "\"5x\"", "[]", "\"1h-5m\""})
     EXPECT_FALSE(wire::parse_keep_alive(json::parse(bad)).ok()) << bad;
 }

@@ -36,9 +36,11 @@ inline constexpr int kDraftAuto = -1, kDraftMost = 15;
 Result<int> parse_draft(std::string_view text, std::string_view what = "draft");
 
 /// Reads an `options` object. A wrong type or a value out of range is an Error that names the option; a name we do not
-/// know adds a line to `warnings` (Ollama ignores those).
+/// know (Ollama ignores those), or an option of Ollama's that would change the output there and does not here, adds a line
+/// to `warnings`.
 Result<Options> options_from_json(const nlohmann::json& object, std::vector<std::string>* warnings);
-/// Sets one option from text (`--top-p 0.9`, `/set parameter top_p 0.9`); `stop` adds one.
+/// Sets one option from text (`--top-p 0.9`, `/set parameter top_p 0.9`); `stop` adds one. What would be a warning above
+/// is an Error: somebody asked for just that.
 Result<void> set_option(Options& options, std::string_view name, std::string_view value);
 nlohmann::json to_json(const Options& options);
 /// The names set_option knows, in the order they are shown.
@@ -114,6 +116,7 @@ struct ChatDelta {
   std::string thinking, content;
   int thinking_retracted = 0;  ///< characters at the end of the thought so far that are taken back (before `thinking`)
   std::vector<TokenLogprob> logprobs;  ///< of the tokens whose text is in this piece, if asked for
+  int logprobs_retracted = 0;          ///< of the last so far, whose tokens are taken back (before `logprobs`)
 
   /// Joins the next piece to this one; what it retracts is taken off first.
   void append(ChatDelta next);

@@ -57,7 +57,10 @@ class Voting {
       }
     }
     auto ids = self->engine_.submit_all(std::move(request), std::move(branches));
-    if (!ids.ok()) return ids;
+    if (!ids.ok()) {  // no callback will come that lets go of the chains, which hold this object and the request's id
+      for (Member& m : self->members_) m.chain = {};
+      return ids;
+    }
     for (size_t i = 0; i < ids->size(); ++i) self->members_[i].id = (*ids)[i];
     return ids;
   }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -230,6 +231,22 @@ TEST(Voting, ChainsThatCannotDifferAreRefused) {
   rig.turn.sequence.sampling.top_k = 1;
   EXPECT_FALSE(start_vote(*rig.engine, rig.turn, o, {}, {}, 0, {}).ok());
   EXPECT_FALSE(rig.engine->step()) << "nothing was submitted";
+}
+
+TEST(Voting, WhatTheEngineRefusesIsLetGo) {
+  VoteRig rig;
+  rig.build({says("", "1")});
+  rig.turn.sequence.sampling.logit_bias = {{5, std::numeric_limits<float>::infinity()}};
+  auto held = std::make_shared<int>(0);
+  ChatSink sink;
+  sink.on_delta = [held](const ChatDelta&) {};
+  VoteOptions o;
+  o.n = 2;
+  const auto refused = start_vote(*rig.engine, rig.turn, o, sink, {}, 0, [held](Result<ChatResult>) {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("logit_bias"), std::string::npos) << refused.error().message;
+  sink = {};
+  EXPECT_EQ(held.use_count(), 1) << "the vote holds its callbacks, and with them its request's id";
 }
 
 // ---- JSON.

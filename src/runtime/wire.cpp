@@ -341,12 +341,19 @@ int64_t parse_timestamp(const std::string& text) {
 }
 
 Result<double> parse_keep_alive(const json& value) {
-  if (value.is_number()) return value.get<double>();
+  // Clocks count in 64 bits, and who asks for more than a century means for ever.
+  constexpr double kMost = 100.0 * 365 * 86400;
+  const auto bounded = [](double seconds) { return seconds > kMost ? -1 : seconds; };
   std::string shown = value.dump(-1, ' ', true, json::error_handler_t::replace);
   if (shown.size() > 60) shown = shown.substr(0, 60) + "...";
   const Error bad{
       ErrorCode::invalid_argument,
       "keep_alive is " + shown + "; it takes seconds (300, -1 for ever) or a duration such as \"5m\" or \"1h30m\""};
+  if (value.is_number()) {
+    const double seconds = value.get<double>();
+    if (std::isnan(seconds)) return bad;
+    return bounded(seconds);
+  }
   if (!value.is_string()) return bad;
   const std::string& text = value.get_ref<const std::string&>();
   const char* at = text.c_str();
@@ -372,7 +379,7 @@ Result<double> parse_keep_alive(const json& value) {
       return bad;
     }
   }
-  return sign * total;
+  return bounded(sign * total);
 }
 
 }  // namespace ponder::runtime::wire

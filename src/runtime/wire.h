@@ -46,7 +46,8 @@ std::string timestamp_now();
 /// Seconds since 1970 of such a text; 0 when it is not one.
 int64_t parse_timestamp(const std::string& text);
 
-/// keep_alive as Ollama takes it: a number of seconds or "5m", "1h30m", "-1"; negative is for ever.
+/// keep_alive as Ollama takes it: a number of seconds or "5m", "1h30m", "-1"; negative is for ever, and so is
+/// more than 100 years (-1).
 Result<double> parse_keep_alive(const nlohmann::json& value);
 
 }  // namespace ponder::runtime::wire

@@ -1,4 +1,5 @@
 // Replies of the two dialects, field by field: streams, whole replies, errors before and after the first byte.
+#include "runtime/receipt.h"
 #include "server/test_support.h"
 
 namespace ponder::server::testing {
@@ -122,8 +123,25 @@ TEST_F(Dialects, UnknownOptionsAreWarnedAbout) {
   const json o =
       post("/api/chat", with(ask("echo"), {{"stream", false}, {"options", {{"temprature", 1}, {"mirostat", 2}}}}))
           .object();
-  ASSERT_EQ(o["warnings"].size(), 1u);
-  EXPECT_NE(o["warnings"][0].get<std::string>().find("temprature"), std::string::npos);
+  ASSERT_EQ(o["warnings"].size(), 2u);
+  EXPECT_NE(o["warnings"][0].get<std::string>().find("mirostat"), std::string::npos);
+  EXPECT_NE(o["warnings"][1].get<std::string>().find("temprature"), std::string::npos);
+}
+
+TEST_F(Dialects, CompletionsWarnToo) {
+  start();
+  const json odd = {{"options", {{"temprature", 1}, {"mirostat", 2}}}};
+  json o = post("/v1/chat/completions", with(ask("echo"), odd)).object();
+  ASSERT_EQ(o["warnings"].size(), 2u) << o.dump();
+  EXPECT_NE(o["warnings"][0].get<std::string>().find("mirostat"), std::string::npos);
+  EXPECT_NE(o["warnings"][1].get<std::string>().find("temprature"), std::string::npos);
+  const auto all = events(post("/v1/chat/completions", with(with(ask("echo"), odd), {{"stream", true}})));
+  ASSERT_EQ(all.size(), 6u);
+  EXPECT_FALSE(all[0].contains("warnings"));
+  EXPECT_EQ(all[4]["warnings"], o["warnings"]) << "on the last chunk";
+  o = post("/v1/chat/completions", ask("warned")).object();
+  EXPECT_EQ(o["warnings"], json({"the runtime's own"})) << "what is said of a reply is shown on every route";
+  EXPECT_FALSE(post("/v1/chat/completions", ask("echo")).object().contains("warnings"));
 }
 
 TEST_F(Dialects, ErrorsBeforeTheFirstByteHaveAStatus) {
@@ -229,6 +247,43 @@ TEST_F(Dialects, LogprobsOfBrokenCharactersStayValidJson) {
   EXPECT_EQ(runtime_->last().top_logprobs, 2);
 }
 
+// What a stream takes back, a whole reply never had, and a client of ours takes off again.
+TEST_F(Dialects, LogprobsAreThoseOfTheText) {
+  start();
+  const auto texts = [](const json& list) {
+    std::string all;
+    for (const auto& entry : list) all += entry["token"].get<std::string>() + "|";
+    return all;
+  };
+  const json off = {{"stream", false}, {"logprobs", true}, {"think", false}};
+  json o = post("/api/chat", with(ask("repents"), off)).object();
+  EXPECT_EQ(o["message"]["thinking"], "Now. ");
+  EXPECT_EQ(texts(o["logprobs"]), "N|ow. |");
+  EXPECT_FALSE(o.contains("logprobs_retracted"));
+  o = post("/v1/chat/completions", with(ask("repents"), off)).object();
+  EXPECT_EQ(texts(o["choices"][0]["logprobs"]["content"]), "N|ow. |");
+  const json on = {{"stream", true}, {"logprobs", true}, {"think", false}};
+  EXPECT_EQ(post("/api/chat", with(ask("repents"), on)).lines()[1]["logprobs_retracted"], 1);
+  EXPECT_EQ(
+      events(post("/v1/chat/completions", with(ask("repents"), on)))[1]["choices"][0]["delta"]["logprobs_retracted"],
+      1);
+  runtime::Address address;
+  address.port = port();
+  const auto client = runtime::connect(address, 5).value();
+  runtime::ChatRequest request;
+  request.model = "repents";
+  request.messages.emplace_back().role = "user";
+  request.think.on = false;
+  request.logprobs = true;
+  runtime::ChatDelta all;
+  runtime::ChatSink sink;
+  sink.on_delta = [&](runtime::ChatDelta d) { all.append(std::move(d)); };
+  ASSERT_TRUE(client->chat(request, sink, nullptr).ok());
+  EXPECT_EQ(all.thinking, "Now. ");
+  ASSERT_EQ(all.logprobs.size(), 2u);
+  EXPECT_EQ(all.logprobs[1].token, "ow. ");
+}
+
 TEST_F(Dialects, ListsAndDetails) {
   const std::string file = std::string(PONDER_SOURCE_DIR) + "/tests/golden/tokenizer/ponder-tiny-vocabulary.gguf";
   const auto name = store::Name::parse("hf.co/someone/vocab:Q8_0");
@@ -312,6 +367,21 @@ TEST_F(Dialects, RequestsHaveIds) {
   EXPECT_EQ(r.object()["id"], "mine");
   r = post("/api/chat", with(ask("echo"), {{"options", {{"request_id", "inside"}}}}));
   EXPECT_EQ(r.headers.at("x-request-id"), "inside") << "where a client with fixed fields can put it";
+}
+
+// A library's exception, on a thread that no connection waits for with its own hands.
+TEST_F(Dialects, ExceptionsAreErrorsOfTheirRequest) {
+  start();
+  auto r = post("/api/show", {{"model", "throws"}});
+  EXPECT_EQ(r.status, 500);
+  EXPECT_NE(r.object()["error"].get<std::string>().find("a library's own words"), std::string::npos) << r.body;
+  runtime::Receipt receipt;
+  receipt.model = "throws";
+  receipt.sequence.context_length = 1;
+  runtime::seal(receipt);
+  r = post("/api/replay", to_json(receipt));
+  EXPECT_EQ(r.status, 500) << r.body;
+  EXPECT_EQ(get("/api/version").status, 200) << "the server is still there";
 }
 
 // A registry that takes connections and never answers: only the flag can end the transfer.

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -140,6 +141,17 @@ class RunningChat {
   HangUp hang_up_;
 };
 
+/// Does `work` on a thread that may not end with an exception: one of a library's (no memory, say) is an Error of the
+/// request that met it.
+template <class T>
+Result<T> guarded(const std::function<Result<T>()>& work) {
+  try {
+    return work();
+  } catch (const std::exception& e) {
+    return Error{ErrorCode::internal, e.what()};
+  }
+}
+
 /// Runs `work` on the blocking pool and gives its result to the coroutine.
 template <class T>
 Task<Result<T>> run_blocking(Exchange& exchange, std::function<Result<T>()> work) {
@@ -150,7 +162,7 @@ Task<Result<T>> run_blocking(Exchange& exchange, std::function<Result<T>()> work
   ChannelReader<std::shared_ptr<Slot>> done(executor);
   asio::post(exchange.shared().blocking, [channel = done.shared(), work = std::move(work)] {
     auto slot = std::make_shared<Slot>();
-    slot->value.emplace(work());
+    slot->value.emplace(guarded(work));
     channel->push(std::move(slot));
   });
   std::shared_ptr<Slot> slot;

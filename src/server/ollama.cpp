@@ -30,6 +30,7 @@ struct Dialect {
     }
     if (delta.thinking_retracted > 0) (chat ? j["message"] : j)["thinking_retracted"] = delta.thinking_retracted;
     if (!delta.logprobs.empty()) j["logprobs"] = wire::logprobs(delta.logprobs);
+    if (delta.logprobs_retracted > 0) j["logprobs_retracted"] = delta.logprobs_retracted;
     return j;
   }
 
@@ -195,7 +196,7 @@ Task<void> api_pull(Exchange& exchange) {
     options.insecure = insecure;
     options.cancelled = [cancel, shared] { return cancel->load() || shared->stopping.load(); };
     options.progress = [&](const store::PullProgress& p) { channel->push({wire::pull_progress(p), false, {}}); };
-    auto pulled = store::pull(shared->runtime.store(), name, options);
+    const auto pulled = guarded<store::ModelInfo>([&] { return store::pull(shared->runtime.store(), name, options); });
     PullEvent end;
     end.done = true;
     if (!pulled.ok()) end.error = pulled.error();

@@ -52,6 +52,7 @@ void add_own(json& object, const runtime::ChatResult& r) {
   object["thinking_tokens"] = r.thinking_tokens;
   object["answer_tokens"] = r.answer_tokens;
   if (!r.thinking_done_reason.empty()) object["thinking_done_reason"] = r.thinking_done_reason;
+  if (!r.warnings.empty()) object["warnings"] = r.warnings;
   if (!r.receipt_json.empty()) object["receipt"] = json::parse(r.receipt_json, nullptr, false);
   if (r.vote) object["vote"] = runtime::to_json(*r.vote, /*last=*/true);
 }
@@ -62,6 +63,7 @@ void put_text(json& message, const runtime::ChatDelta& delta) {
     message["reasoning_content"] = delta.thinking;
   }
   if (delta.thinking_retracted > 0) message["thinking_retracted"] = delta.thinking_retracted;
+  if (delta.logprobs_retracted > 0) message["logprobs_retracted"] = delta.logprobs_retracted;
 }
 
 struct Completion {
@@ -145,6 +147,7 @@ Task<void> chat_completions(Exchange& exchange) {
       all.append(std::move(e.delta));
       continue;
     }
+    if (done) e.result.warnings.insert(e.result.warnings.begin(), request->warnings.begin(), request->warnings.end());
     if (!stream) {
       chat->release();
       json whole = completion.whole(all, e.result);

@@ -26,7 +26,8 @@ Task<void> api_replay(Exchange& exchange) {
   auto* runtime = &exchange.runtime();
   // It waits for the engine, minutes for a long text: not a thread of the pool for quick work.
   asio::post(exchange.shared().pulls, [channel = done.shared(), cancel, runtime, request = std::move(*request)] {
-    channel->push(runtime->replay(request.model, request.receipts, request.force, cancel));
+    channel->push(guarded<runtime::ReplayReport>(
+        [&] { return runtime->replay(request.model, request.receipts, request.force, cancel); }));
   });
   Outcome outcome;
   while (!outcome) {

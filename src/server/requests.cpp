@@ -214,7 +214,7 @@ Result<CompletionRequest> read_chat_completion(const json& body) {
     PONDER_TRY(r.include_usage, bool_field(*options, "include_usage", false));
   }
   if (const auto* options = field(body, "options")) {  // Ollama's object works here too
-    PONDER_TRY(r.chat.options, runtime::options_from_json(*options, nullptr));
+    PONDER_TRY(r.chat.options, runtime::options_from_json(*options, &r.warnings));
   }
   for (const auto& [theirs, ours] : kOptionFields) {
     const auto* v = field(body, theirs);

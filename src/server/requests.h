@@ -30,6 +30,7 @@ Result<OllamaRequest> read_generate(const nlohmann::ordered_json& body);  ///< P
 struct CompletionRequest {
   runtime::ChatRequest chat;
   bool stream = false, include_usage = false;
+  std::vector<std::string> warnings;  ///< options that were ignored
 };
 Result<CompletionRequest> read_chat_completion(const nlohmann::ordered_json& body);  ///< POST /v1/chat/completions
 

@@ -84,9 +84,8 @@ class ServerImpl : public Server {
           ErrorCode::already_exists,
           "port " + std::to_string(a.port) + " on " + a.host +
               " is taken (by Ollama, or another Ponder?); stop that program, or choose another port: OLLAMA_HOST=" +
-              a.host + ":" + std::to_string(a.port + 1) + " ponder serve"};
-    if (ec)
-      return Error{ErrorCode::io, "cannot listen on " + a.host + ":" + std::to_string(a.port) + ": " + ec.message()};
+              runtime::authority({a.host, a.port + 1}) + " ponder serve"};
+    if (ec) return Error{ErrorCode::io, "cannot listen on " + runtime::authority(a) + ": " + ec.message()};
     port_ = acceptor_.local_endpoint(ec).port();
     asio::co_spawn(acceptor_.get_executor(), accept_loop(), asio::detached);
     for (int i = 0; i < std::max(1, options_.threads); ++i) threads_.emplace_back([this] { io_.run(); });

@@ -436,6 +436,23 @@ TEST_F(Server_, AddressesThatOthersCanReachAreRefused) {
   }
 }
 
+// The Host of an address with colons has brackets: the server lets nobody else in.
+TEST_F(Server_, ReachedByItsClientOnEveryLoopbackAddress) {
+  for (const char* host : {"127.0.0.1", "localhost", "::1"}) {
+    options_.address.host = host;
+    auto server = Server::start(*runtime_, options_);
+    if (!server.ok() && std::string(host) == "::1" && server.error().code == ErrorCode::io)
+      GTEST_SKIP() << "no IPv6 here: " << server.error().message;
+    ASSERT_TRUE(server.ok()) << server.error().message;
+    runtime::Address address;
+    address.host = host;
+    address.port = (*server)->port();
+    auto client = runtime::connect(address, 5);
+    ASSERT_TRUE(client.ok()) << client.error().message;
+    EXPECT_TRUE((*client)->running().ok());
+  }
+}
+
 TEST_F(Server_, TwoHundredStreamsOnTwoThreads) {
   options_.threads = 2;
   start();

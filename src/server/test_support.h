@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -42,6 +43,9 @@ inline double since(Clock::time_point start) { return std::chrono::duration<doub
 ///   missing   not found, before the first piece
 ///   breaks    an internal error after the first piece
 ///   full, odd errors before the first piece: out_of_range, and cancelled
+///   repents   takes half of a thought back, with its log-probabilities
+///   warned    as echo, with a warning
+///   throws    (not of chats) an exception
 ///   counts    its request's seed (200 by default) pieces, numbered
 class FakeRuntime : public runtime::Runtime {
  public:
@@ -76,6 +80,7 @@ class FakeRuntime : public runtime::Runtime {
   }
   Result<runtime::ShowResult> show(const std::string& model, bool) override {
     if (model == "missing") return Error{ErrorCode::not_found, "model 'missing' not found"};
+    if (model == "throws") throw std::runtime_error("a library's own words");
     runtime::ShowResult s;
     PONDER_TRY(s.info.name, store::Name::parse(model));
     s.capabilities = {"completion", "thinking"};
@@ -92,6 +97,7 @@ class FakeRuntime : public runtime::Runtime {
   }
   Result<runtime::ReplayReport> replay(const std::string& model, const runtime::Receipts&, bool,
                                        std::shared_ptr<const runtime::CancelFlag>) override {
+    if (model == "throws") throw std::runtime_error("a library's own words");
     return Error{ErrorCode::not_found, "model '" + model + "' not found"};
   }
   store::Store& store() override { return store_; }
@@ -192,12 +198,24 @@ class FakeRuntime : public runtime::Runtime {
     const bool think = !q.think.is_off();
     if (think) sink.on_delta(piece("", "Let me "));
     if (think) sink.on_delta(piece("", "see."));
+    if (m == "repents") {  // of one of two tokens
+      auto two = piece("", "No. ");
+      two.logprobs = {{"N", -1, {}}, {"o. ", -2, {}}};
+      sink.on_delta(std::move(two));
+      auto back = piece("", "ow. ");
+      back.thinking_retracted = 3;
+      back.logprobs_retracted = 1;
+      back.logprobs = {{"ow. ", -3, {}}};
+      sink.on_delta(std::move(back));
+      return sink.on_done(result("stop", 9));
+    }
     auto first = piece(said.substr(0, said.size() / 2));
     if (q.logprobs) first.logprobs.push_back({"\xe2\x82", -0.5, {{"a", -0.5}, {"b", -1.5}}});
     sink.on_delta(std::move(first));
     sink.on_delta(piece(said.substr(said.size() / 2)));
     auto r = result("stop", 9);
     if (!think) r.thinking_tokens = 0;
+    if (m == "warned") r.warnings = {"the runtime's own"};
     sink.on_done(std::move(r));
   }
 

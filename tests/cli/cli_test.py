@@ -280,6 +280,12 @@ class Store(Case):
         self.fails("create", "mine", "--from", path, saying="mine.gguf")
         self.fails("create", "bad name", "--from", FILE, saying="name")
 
+    def test_names_that_are_not_utf8(self):
+        path = os.path.join(program.home.name, "caf\udce9.gguf")
+        os.symlink(FILE, path)
+        self.assertIn("caf\ufffd.gguf", json.loads(self.ok("show", path, "--json"))["modelfile"])
+        os.unlink(path)
+
     def test_create_from_a_model(self):
         self.ok("create", "copy", "--from", MODEL)
         self.assertEqual(self.ok("run", "copy", QUESTION), self.ok("run", MODEL, QUESTION))

@@ -123,7 +123,7 @@ Result<void> bench(Context& context, BenchFlags& flags) {
                {"cards", nullptr}}},
              {"results", std::move(results)}};
     if (card) out["memory"]["cards"] = *cards_after - *cards_before;
-    fmt::print("{}\n", out.dump(2));
+    print_json(out);
     return {};
   }
   const auto mb = [](uint64_t bytes) { return fmt::format("{:.0f} MB", double(bytes) / 1e6); };

@@ -43,7 +43,7 @@ Result<void> list(Context& context, const std::string& prefix, bool as_json) {
     rows.push_back({name, m.digest.substr(0, 12), human_bytes(m.size), when});
   }
   if (as_json) {
-    fmt::print("{}\n", all.dump(2));
+    print_json(all);
   } else {
     print_table(rows);
   }
@@ -97,7 +97,7 @@ Result<void> running(Context& context, bool as_json) {
                     fmt::format("{}", m.context_length), human_until(m.expires_at)});
   }
   if (as_json) {
-    fmt::print("{}\n", all.dump(2));
+    print_json(all);
   } else {
     print_table(rows);
   }
@@ -126,7 +126,7 @@ Result<void> show(Context& context, const ShowFlags& flags) {
   PONDER_TRY(runtime::Client * client, context.local({}));
   PONDER_TRY(const auto s, client->show(flags.model, flags.verbose));
   if (flags.json) {
-    fmt::print("{}\n", runtime::wire::show(s).dump(2));
+    print_json(runtime::wire::show(s));
     return {};
   }
   const std::pair<bool, const std::string*> single[] = {{flags.license, &s.license},

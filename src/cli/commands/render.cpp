@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/os/file.h"
+#include "base/utf8.h"
 #include "chat/chat.h"
 #include "cli/context.h"
 #include "runtime/wire.h"
@@ -38,7 +39,7 @@ Result<void> render(Context& context, const RenderFlags& flags) {
     PONDER_TRY(const auto model, context.open(flags.model));
     if (!model->chat_template)
       return Error{ErrorCode::unsupported,
-                   model->notes.empty() ? "the model has no chat template" : model->notes.back()};
+                   model->why_no_template.empty() ? "the model has no chat template" : model->why_no_template};
     chat_template = model->chat_template;
     const auto text_of = [&](std::optional<tokenizer::TokenId> id) {
       return id ? std::string(model->tokenizer->piece(*id, true)) : std::string();
@@ -72,7 +73,7 @@ Result<void> render(Context& context, const RenderFlags& flags) {
       input.eos_token = value;
     } else {
       // Anything that is not JSON is a string, so that --var name=Ann needs no quotes.
-      input.variables.emplace_back(name, parsed.is_discarded() ? nlohmann::json(value).dump() : value);
+      input.variables.emplace_back(name, parsed.is_discarded() ? nlohmann::json(utf8::sanitize(value)).dump() : value);
     }
   }
   if (!flags.date.empty()) {

@@ -33,7 +33,8 @@ Result<void> serve(Context& context, ServeFlags& flags) {
   if (const auto origins = os::env("OLLAMA_ORIGINS")) options.origins = split_commas(*origins);
   PONDER_TRY(auto runtime, runtime::Runtime::create(context.store(), flags.compute.options));
   PONDER_TRY(auto server, server::Server::start(*runtime, options));
-  fmt::print(stderr, "Ponder serves on http://{}:{} (Ctrl-C stops it)\n", options.address.host, server->port());
+  fmt::print(stderr, "Ponder serves on http://{} (Ctrl-C stops it)\n",
+             runtime::authority({options.address.host, server->port()}));
   while (!os::interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   server->stop();
   return {};
