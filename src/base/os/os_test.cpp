@@ -81,6 +81,27 @@ TEST_F(OsTest, ArenaIsAlignedZeroedAndRefusesAbsurdSizes) {
   EXPECT_EQ(Arena::allocate(~uint64_t(0) - 5).error().code, ErrorCode::out_of_memory);
 }
 
+#if defined(__linux__)
+TEST_F(OsTest, AContainersFileCacheIsAvailable) {
+  const auto write = [&](const char* name, const std::string& text) {
+    ASSERT_TRUE(write_file_atomically(folder_ + "/" + name, text).ok());
+  };
+  const uint64_t mib = 1 << 20;
+  write("memory.max", "max\n");
+  EXPECT_EQ(memory_info(folder_).total, memory_info(folder_ + "/none").total);
+  write("memory.max", std::to_string(64 * mib) + "\n");
+  write("memory.current", std::to_string(60 * mib) + "\n");
+  EXPECT_EQ(memory_info(folder_).total, 64 * mib);
+  EXPECT_EQ(memory_info(folder_).available, 4 * mib);
+  // After a download most of what is in use is the file just written.
+  write("memory.stat", "anon " + std::to_string(10 * mib) + "\nfile " + std::to_string(50 * mib) + "\ninactive_file " +
+                           std::to_string(40 * mib) + "\nactive_file " + std::to_string(8 * mib) + "\nshmem 0\n");
+  EXPECT_EQ(memory_info(folder_).available, 52 * mib);
+  write("memory.current", std::to_string(1 * mib) + "\n");  // the two files are not read at one moment
+  EXPECT_EQ(memory_info(folder_).available, 64 * mib);
+}
+#endif
+
 TEST_F(OsTest, KnowsTheMachine) {
   EXPECT_GE(usable_cores(), 1);
   EXPECT_GE(physical_cores(), 1);
