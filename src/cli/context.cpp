@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <cstdio>
-#include <filesystem>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -120,7 +119,7 @@ Result<runtime::Client*> Context::local(const ComputeFlags& flags) {
 }
 
 Result<runtime::Client*> Context::client(const std::string& model, const ComputeFlags& flags) {
-  if (flags.given || is_file(model)) return local(flags);
+  if (flags.given || runtime::is_path(model)) return local(flags);
   PONDER_TRY(const auto server, address(""));
   auto remote = runtime::connect(server);
   if (!remote.ok()) return local(flags);  // nobody there, or another program: work alone
@@ -133,7 +132,7 @@ Result<std::shared_ptr<const runtime::OpenModel>> Context::open(const std::strin
 }
 
 Result<void> Context::ensure_present(runtime::Client& client, const std::string& model) {
-  if (is_file(model)) return {};
+  if (runtime::is_path(model)) return {};
   auto shown = client.show(model, false);
   if (shown.ok() || shown.error().code != ErrorCode::not_found) return {};  // other errors come back with more context
   PullBar bar;
@@ -143,12 +142,6 @@ Result<void> Context::ensure_present(runtime::Client& client, const std::string&
 void report(Context& context, const Error& error) {
   fmt::print(stderr, "Error: {}\n", error.message);
   context.exit_code = error.code == ErrorCode::cancelled ? 130 : 1;
-}
-
-bool is_file(const std::string& model) {
-  if (model.ends_with(".gguf") && model.find("://") == std::string::npos) return true;
-  std::error_code ignored;
-  return model.find('/') != std::string::npos && std::filesystem::is_regular_file(model, ignored);
 }
 
 }  // namespace ponder::cli

@@ -62,7 +62,4 @@ class Context {
 /// Prints "Error: ..." to stderr and sets exit code 1 (130 when cancelled).
 void report(Context& context, const Error& error);
 
-/// True when `model` names a file of this machine rather than a model of the store.
-bool is_file(const std::string& model);
-
 }  // namespace ponder::cli

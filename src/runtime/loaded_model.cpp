@@ -24,11 +24,6 @@ constexpr int kSplitContext = 8192;    // of a model that is split over devices,
 constexpr int kSmallestContext = 512;  // below it a model is refused, not squeezed in
 std::string file_stem(const std::string& path) { return std::filesystem::path(path).stem().string(); }
 
-bool looks_like_path(const std::string& s) {
-  return s.size() > 5 && (s.ends_with(".gguf") || s.ends_with(".GGUF") || s.starts_with('/') || s.starts_with("./") ||
-                          s.starts_with("../"));
-}
-
 Result<std::shared_ptr<const gguf::File>> open_file(const store::Model& stored) {
   if (stored.path.empty()) return gguf::File::parse(stored.bytes, nullptr, stored.name.display());
   return gguf::File::open(stored.path);
@@ -56,11 +51,22 @@ Result<int64_t> kv_tokens_for(const backend::Plan& plan, const OpenModel& open, 
 
 }  // namespace
 
+bool is_path(const std::string& model) {
+  if (model.starts_with('/') || model.starts_with("./") || model.starts_with("../")) return true;
+  const bool gguf = model.ends_with(".gguf") || model.ends_with(".GGUF");
+  if (!gguf && model.find('/') == std::string::npos) return false;
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(model, ignored)) return true;
+  // Names may end so too: an address, or one file of a hub's repository (hf.co/USER/REPO:FILE.gguf).
+  using Source = store::Name::Source;
+  const auto name = store::Name::parse(model);
+  return gguf && !(name.ok() && (name->source == Source::url || name->source == Source::hugging_face));
+}
+
 Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name,
                                                     bool allow_path) {
   auto open = std::make_shared<OpenModel>();
-  std::error_code ignored;
-  if (allow_path && (looks_like_path(name) || std::filesystem::is_regular_file(name, ignored))) {
+  if (allow_path && is_path(name)) {
     open->stored.path = std::filesystem::absolute(name).string();
     open->stored.by_reference = true;
     open->stored.name.model = file_stem(name);

@@ -59,7 +59,7 @@ Result<void> pull(Context& context, const std::string& model, bool insecure) {
 
 Result<void> create(Context& context, const std::string& model, const std::string& from) {
   PONDER_TRY(const auto name, store::Name::parse(model));
-  if (!is_file(from)) {
+  if (!runtime::is_path(from)) {
     PONDER_TRY(const auto base, store::Name::parse(from));
     PONDER_TRY(auto made, context.store().create_from_model(name, base));
     (void)made;
