@@ -33,8 +33,9 @@ struct Message {
 };
 
 /// Messages and tools as OpenAI-style JSON (an array of {role, content, ...}); errors name the
-/// index and the field. Prefer ordered_json: the arguments of earlier tool calls keep the order of
-/// their keys then.
+/// index and the field. Roles are the four above, in either case; OpenAI's "developer" reads as
+/// "system". Prefer ordered_json: the arguments of earlier tool calls keep the order of their keys
+/// then.
 Result<std::vector<Message>> messages_from_json(const nlohmann::json& array);
 Result<std::vector<Message>> messages_from_json(const nlohmann::ordered_json& array);
 

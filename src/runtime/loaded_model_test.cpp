@@ -23,7 +23,8 @@ class Paths : public ::testing::Test {
     options.root = folder_ + "/store";
     return store::Store(options);
   }
-  const std::string folder_ = (fs::temp_directory_path() / ("ponder-paths-" + std::to_string(os::random_u64()))).string();
+  const std::string folder_ =
+      (fs::temp_directory_path() / ("ponder-paths-" + std::to_string(os::random_u64()))).string();
 };
 
 TEST_F(Paths, AModelOfAHubMayBeNamedByItsFile) {
