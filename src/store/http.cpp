@@ -273,6 +273,8 @@ CURLcode HttpClient::State::run(Transfer& transfer, const std::string& url, bool
 
   CURLcode code = CURLE_FAILED_INIT;
   if (c.multi_add_handle(multi, easy) == CURLM_OK) {
+    // CURLOPT_NOSIGNAL leaves this to us: TLS writes to a peer that is gone.
+    const os::BlockedSigpipe blocked;
     for (int running = 1; running > 0;) {
       if (c.multi_perform(multi, &running) != CURLM_OK) break;
       if (running == 0) break;

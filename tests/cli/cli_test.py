@@ -433,6 +433,16 @@ class Serve(Case):
                 time.sleep(0.01)
             self.assertLess(time.time() - start, 1, "the server goes on after Ctrl-C of its client")
 
+    def test_signals_of_a_service(self):
+        p = program.start("serve", "--host", "127.0.0.1:0")
+        url = re.search(r"http://\S+", p.stderr.readline())[0]
+        p.send_signal(signal.SIGPIPE)   # its log's reader is gone
+        time.sleep(0.1)
+        self.assertEqual(json.load(urllib.request.urlopen(url + "/api/version", timeout=20))["server"], "ponder")
+        p.send_signal(signal.SIGTERM)
+        _, err = p.communicate(timeout=20)
+        self.assertEqual(p.returncode, 0, err)
+
     def test_a_taken_port(self):
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]

@@ -1,5 +1,10 @@
 #include <gtest/gtest.h>
 
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
+
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 
@@ -99,6 +104,24 @@ TEST_F(OsTest, AContainersFileCacheIsAvailable) {
   EXPECT_EQ(memory_info(folder_).available, 52 * mib);
   write("memory.current", std::to_string(1 * mib) + "\n");  // the two files are not read at one moment
   EXPECT_EQ(memory_info(folder_).available, 64 * mib);
+}
+#endif
+
+#if !defined(_WIN32)
+TEST_F(OsTest, ABrokenPipeIsAnErrorWhileItsSignalIsBlocked) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  ::close(ends[0]);
+  {
+    const BlockedSigpipe outer;
+    {
+      const BlockedSigpipe inner;
+      EXPECT_EQ(::write(ends[1], "x", 1), -1);
+      EXPECT_EQ(errno, EPIPE);
+    }
+    EXPECT_EQ(::write(ends[1], "x", 1), -1) << "still blocked by the outer one";
+  }
+  ::close(ends[1]);  // and this process is still here
 }
 #endif
 
