@@ -133,8 +133,8 @@ Result<std::shared_ptr<const runtime::OpenModel>> Context::open(const std::strin
 
 Result<void> Context::ensure_present(runtime::Client& client, const std::string& model) {
   if (runtime::is_path(model)) return {};
-  auto shown = client.show(model, false);
-  if (shown.ok() || shown.error().code != ErrorCode::not_found) return {};  // other errors come back with more context
+  const auto here = client.exists(model);
+  if (!here.ok() || *here) return {};  // errors come back with more context
   PullBar bar;
   return client.pull(model, false, [&](const store::PullProgress& p) { bar.update(p); }, &os::interrupt_flag());
 }

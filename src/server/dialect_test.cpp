@@ -265,6 +265,26 @@ TEST_F(Dialects, ListsAndDetails) {
   EXPECT_EQ(get("/api/tags").object()["models"].size(), 0u);
 }
 
+TEST_F(Dialects, AClientAsksWhetherAModelIsThere) {
+  const std::string file = std::string(PONDER_SOURCE_DIR) + "/tests/golden/tokenizer/ponder-tiny-vocabulary.gguf";
+  const std::string url = "https://example.org/a/b%20c.gguf?download=true";
+  for (const std::string& name : {std::string("hf.co/someone/vocab:Q8_0"), url})
+    ASSERT_TRUE(store_.create_from_file(store::Name::parse(name).value(), file).ok());
+  start();
+  runtime::Address address;
+  address.port = port();
+  const auto remote = runtime::connect(address);
+  ASSERT_TRUE(remote.ok()) << remote.error().message;
+  const auto local = runtime::make_local_client(*runtime_);
+  for (runtime::Client* client : {remote->get(), local.get()}) {
+    EXPECT_TRUE(client->exists("hf.co/someone/vocab:Q8_0").value());
+    EXPECT_TRUE(client->exists(url).value());
+    EXPECT_FALSE(client->exists("hf.co/someone/vocab:Q4_0").value());
+    EXPECT_FALSE(client->exists("https://example.org/a/b%20c.gguf").value());
+    EXPECT_EQ(client->exists("no name!").error().code, ErrorCode::invalid_argument);
+  }
+}
+
 TEST_F(Dialects, ShowAndPullErrors) {
   start();
   json o = post("/api/show", {{"model", "echo"}}).object();
