@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "backend/backend.h"
 #include "base/os/system.h"
 #include "cli/terminal.h"
 #include "runtime/wire.h"
@@ -27,6 +28,22 @@ store::Store make_store() {
   tiny.license = "MIT";
   if (auto set = store.set_builtin(std::move(tiny)); !set.ok()) fmt::print(stderr, "Error: {}\n", set.error().message);
   return store;
+}
+
+// Said aloud, or the person wonders why a setting has no effect.
+void warn_ignored(const char* variable, const std::string& why) {
+  fmt::print(stderr, "Warning: the environment variable {} is ignored: {}\n", variable, why);
+}
+
+// A whole number from the environment; 0 when there is none.
+int number_in(const char* variable) {
+  const auto text = os::env(variable);
+  if (!text) return 0;
+  int n = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), n);
+  if (error == std::errc() && end == text->data() + text->size()) return n;
+  warn_ignored(variable, "it is \"" + *text + "\", not a whole number");
+  return 0;
 }
 
 }  // namespace
@@ -62,20 +79,23 @@ void ComputeFlags::finish(const CLI::App& command) {
   for (const char* flag :
        {"--backend", "--threads", "--precision", "--kv", "--no-repack", "--gpu-layers", "--gpu-memory"})
     given = given || command.count(flag) > 0;
-  const auto number = [](const char* name) {
-    int n = 0;
-    if (const auto v = os::env(name)) std::from_chars(v->data(), v->data() + v->size(), n);
-    return n;
-  };
-  if (options.threads == 0) options.threads = number("PONDER_THREADS");
-  if (command.count("--kv") == 0) options.kv_format = os::env("OLLAMA_KV_CACHE_TYPE").value_or(options.kv_format);
+  if (options.threads == 0) options.threads = number_in("PONDER_THREADS");
+  if (const auto kv = os::env("OLLAMA_KV_CACHE_TYPE"); kv && command.count("--kv") == 0) {
+    if (!backend::parse_kv_format(*kv))
+      throw CLI::ValidationError("OLLAMA_KV_CACHE_TYPE", "is \"" + *kv + "\"; known are f16, q8_0 (or q8) and f32");
+    options.kv_format = *kv;
+  }
   if (command.get_option_no_throw("--draft") == nullptr || command.count("--draft") == 0)
     options.draft = os::env("PONDER_DRAFT").value_or(options.draft);
-  options.default_context = number("OLLAMA_CONTEXT_LENGTH");
-  if (const int n = number("OLLAMA_NUM_PARALLEL"); n > 0) options.max_sequences = n;
-  if (const int n = number("OLLAMA_MAX_LOADED_MODELS"); n > 0) options.max_loaded_models = n;
-  if (const auto keep = os::env("OLLAMA_KEEP_ALIVE"))
-    if (auto seconds = runtime::wire::parse_keep_alive(*keep); seconds.ok()) options.keep_alive_seconds = *seconds;
+  options.default_context = number_in("OLLAMA_CONTEXT_LENGTH");
+  if (const int n = number_in("OLLAMA_NUM_PARALLEL"); n > 0) options.max_sequences = n;
+  if (const int n = number_in("OLLAMA_MAX_LOADED_MODELS"); n > 0) options.max_loaded_models = n;
+  if (const auto keep = os::env("OLLAMA_KEEP_ALIVE")) {
+    if (auto seconds = runtime::wire::parse_keep_alive(*keep); seconds.ok())
+      options.keep_alive_seconds = *seconds;
+    else
+      warn_ignored("OLLAMA_KEEP_ALIVE", seconds.error().message);
+  }
 }
 
 void SamplingFlags::add_to(CLI::App& command) {

@@ -20,7 +20,8 @@ struct ComputeFlags {
   bool given = false;  ///< the person chose: then the work is done here, not by a server
 
   void add_to(CLI::App& command);
-  void finish(const CLI::App& command);  ///< after parsing
+  /// After parsing: what was not said comes from the environment. Throws CLI::ValidationError, as parsing does.
+  void finish(const CLI::App& command);
 };
 
 /// --temperature, --top-p, ...: Ollama's option names with dashes.

@@ -82,6 +82,18 @@ class Run(Case):
         self.assertEqual(self.ok("run", MODEL, "What", "is", "17 + 25?"), self.ok("run", MODEL, QUESTION))
         self.fails("run", MODEL, saying="no prompt")
 
+    def test_settings_of_the_environment(self):
+        r = program.run("run", MODEL, QUESTION, env={"OLLAMA_KEEP_ALIVE": "soon", "OLLAMA_CONTEXT_LENGTH": "8k"})
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("42", r.stdout)
+        for text in ("Warning", "OLLAMA_KEEP_ALIVE", '"soon"', "5m", "OLLAMA_CONTEXT_LENGTH", '"8k"'):
+            self.assertIn(text, r.stderr)
+        good = program.run("run", MODEL, QUESTION, env={"OLLAMA_KEEP_ALIVE": "10m", "OLLAMA_KV_CACHE_TYPE": "q8_0", "OLLAMA_NUM_PARALLEL": "2"})
+        self.assertEqual((good.returncode, good.stderr), (0, ""))
+        unknown = {"OLLAMA_KV_CACHE_TYPE": "q4_0"}
+        self.fails("run", MODEL, QUESTION, env=unknown, saying=("OLLAMA_KV_CACHE_TYPE", '"q4_0"', "f16, q8_0"))
+        self.ok("run", MODEL, "--kv", "f16", QUESTION, env=unknown)
+
     def test_system_message(self):
         count = lambda *flags: int(re.search(r"prompt eval count:\s+(\d+)", program.run("run", MODEL, *flags, "--verbose", QUESTION).stderr)[1])
         self.assertGreater(count("--system", "Be brief."), count())
