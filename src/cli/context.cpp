@@ -49,13 +49,13 @@ int number_in(const char* variable) {
 }  // namespace
 
 void ComputeFlags::add_to(CLI::App& command) {
-  command.add_option("--backend", options.backend, "auto, cuda, cpu or reference")
+  command.add_option("--backend", options.backend, "what computes (default: auto, the card where there is one)")
       ->check(CLI::IsMember({"auto", "cuda", "cpu", "reference"}));
   command
       .add_option_function<std::string>(
           "--gpu-layers",
           [this](const std::string& v) { options.gpu_layers = v == "auto" ? -1 : std::atoi(v.c_str()); },
-          "layers on the card: auto (all that fit) or a number")
+          "layers on the card: a number, or auto, which is all that fit (default: auto)")
       ->check([](const std::string& v) {
         const bool number = !v.empty() && v.size() < 7 && v.find_first_not_of("0123456789") == std::string::npos;
         return v == "auto" || number ? std::string() : "must be auto or a number, not " + v;
@@ -65,11 +65,11 @@ void ComputeFlags::add_to(CLI::App& command) {
       ->transform(CLI::AsSizeValue(false));
   command.add_option("-t,--threads", options.threads, "threads that compute (default: physical cores, PONDER_THREADS)")
       ->check(CLI::Range(1, 1024));
-  command.add_option("--precision", options.precision, "standard, fast or exact")
+  command.add_option("--precision", options.precision, "how exactly (default: standard; docs/numerics.md)")
       ->check(CLI::IsMember({"standard", "fast", "exact"}));
   command
       .add_option("--kv,--kv-cache-type", options.kv_format,
-                  "KV cache: f16, q8 (half the memory) or f32 (OLLAMA_KV_CACHE_TYPE)")
+                  "what the KV cache holds; q8 takes half the memory (default: f16, OLLAMA_KV_CACHE_TYPE)")
       ->check(CLI::IsMember({"f16", "q8", "q8_0", "f32"}));
   command.add_flag("--no-repack{false}", options.repack,
                    "compute from the file's own pages: less memory, much slower answers");

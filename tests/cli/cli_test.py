@@ -405,7 +405,11 @@ class Tools(Case):
         listed = self.ok("--help")
         for command in ("run", "serve", "pull", "create", "list", "show", "rm", "ps", "stop", "tokenize", "render", "perplexity", "bench"):
             self.assertRegex(listed, rf"(?m)^ +{command}\b")
-            self.assertIn("--help", self.ok(command, "--help"))
+            shown = self.ok(command, "--help")
+            self.assertIn("--help", shown)
+            self.assertNotRegex(shown, r"(?m)^ +\S.* +$", "an argument without a description")
+            self.assertNotIn("{true}", shown)
+            self.assertNotIn("{false}", shown)
 
 
 class Serve(Case):
