@@ -124,9 +124,8 @@ class ThinkingSplitter {
   std::vector<SplitPiece> push(tokenizer::TokenId id);
   std::vector<SplitPiece> finish();
 
-  bool inside_thought() const;    ///< the next token belongs to the thought
-  bool thought_finished() const;  ///< a closing tag was seen
-  int thinking_tokens() const;    ///< model tokens so far, tags not counted
+  bool inside_thought() const;  ///< the next token belongs to the thought
+  int thinking_tokens() const;  ///< model tokens so far, tags not counted
   int answer_tokens() const;
 
  private:

@@ -120,9 +120,6 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
                  notes.empty() ? "the model has no chat template; send a raw prompt" : notes.back()};
   if (asks_to_think(request.think) && !thinking)
     return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support thinking"};
-  if (!request.tools_json.empty() && !chat_template->supports_tools())
-    return Error{ErrorCode::invalid_argument,
-                 "\"" + request.model + "\" does not support tools: its template has no place for them"};
 
   chat::RenderInput input;
   input.messages = request.messages;
@@ -139,7 +136,6 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
     system.content = stored.system;
     input.messages.insert(input.messages.begin(), std::move(system));
   }
-  input.tools_json = request.tools_json;
   if (chat_template->reads_enable_thinking()) input.enable_thinking = !request.think.is_off();
   const auto text_of = [&](std::optional<tokenizer::TokenId> id) {
     return id ? std::string(tokenizer->piece(*id, true)) : std::string();
@@ -212,8 +208,7 @@ const std::string& LoadedModel::digest() const {
 
 uint64_t LoadedModel::memory_bytes() const {
   const auto& report = engine_->plan().memory_report();
-  const uint64_t kv = uint64_t(engine_->status().pages_used) * backend::kv::kPageTokens * report.kv_per_token;
-  return report.weights + report.mapped_weights + report.scratch + kv;
+  return report.weights + report.mapped_weights + report.scratch + engine_->status().kv_bytes(report);
 }
 
 }  // namespace ponder::runtime

@@ -80,10 +80,6 @@ json chat_request(const ChatRequest& r) {
   json j = {{"model", r.model}, {"stream", true}, {"options", to_json(r.options)}};
   j["messages"] = json::array();
   for (const auto& m : r.messages) j["messages"].push_back(message(m));
-  if (!r.tools_json.empty()) {
-    json tools = json::parse(r.tools_json, nullptr, false);
-    if (tools.is_array()) j["tools"] = std::move(tools);
-  }
   if (r.think != ThinkOptions()) j["think"] = to_json(r.think);
   if (!r.id.empty()) j["request_id"] = r.id;
   if (r.vote) j["vote"] = to_json(*r.vote);

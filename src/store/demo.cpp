@@ -136,14 +136,10 @@ Result<IndexFile> find_in_html(std::string_view page, std::string_view wheel) {
 
 }  // namespace
 
-const std::vector<Demo>& demos() {
-  static const std::vector<Demo> all = {qwen(), smollm2()};
-  return all;
-}
-
 const Demo* find_demo(std::string_view name) {
+  static const std::vector<Demo> all = {qwen(), smollm2()};
   const std::string wanted = lower(name);
-  for (const Demo& d : demos())
+  for (const Demo& d : all)
     if (d.name == wanted) return &d;
   return nullptr;
 }
