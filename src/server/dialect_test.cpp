@@ -258,6 +258,16 @@ TEST_F(Dialects, ListsAndDetails) {
               "\r\n\r\n" + body);
     return peer.reply();
   };
+  Reply copied = post("/api/copy", {{"source", id}, {"destination", "mine"}});
+  EXPECT_EQ(copied.status, 200);
+  EXPECT_EQ(copied.body, "");
+  EXPECT_EQ(get("/v1/models/mine").object()["id"], "mine:latest");
+  EXPECT_EQ(get("/api/tags").object()["models"].size(), 2u);
+  EXPECT_EQ(post("/api/copy", {{"source", "nothing"}, {"destination", "mine"}}).status, 404);
+  EXPECT_EQ(post("/api/copy", {{"source", id}, {"destination", "bad name!"}}).status, 400);
+  EXPECT_EQ(post("/api/copy", {{"source", id}}).object()["error"], "destination is required");
+  EXPECT_EQ(post("/api/copy", {{"destination", "x"}}).object()["error"], "source is required");
+  EXPECT_EQ(remove(json({{"model", "mine"}}).dump()).status, 200);
   EXPECT_EQ(remove(R"({"model": "nothing"})").status, 404);
   EXPECT_EQ(remove(R"({"model": "../../etc/passwd"})").status, 400);
   EXPECT_EQ(remove(json({{"model", id}}).dump()).status, 200);

@@ -297,6 +297,17 @@ class Store(Case):
         self.assertEqual(self.ok("run", "copy", QUESTION), self.ok("run", MODEL, QUESTION))
         self.assertEqual(self.ok("rm", "copy"), "deleted 'copy'\n")
 
+    def test_copy(self):
+        self.assertEqual(self.ok("cp", MODEL, "copy"), f"copied '{MODEL}' to 'copy'\n")
+        self.assertEqual(self.ok("run", "copy", QUESTION), self.ok("run", MODEL, QUESTION))
+        self.ok("cp", "copy", "mine")
+        self.ok("rm", "copy")
+        self.assertIn("42", self.ok("run", "mine", QUESTION))
+        self.fails("cp", "nothing", "mine", saying=("nothing", "not found"))
+        self.fails("cp", "mine", "not a name", saying="name")
+        self.fails("cp", "mine", MODEL, saying="built into")
+        self.fails("cp", "mine", saying="target")
+
     def test_removing_and_pulling_errors(self):
         self.fails("rm", MODEL, saying="built into")
         self.fails("rm", "nothing", saying="nothing")
@@ -403,7 +414,7 @@ class Tools(Case):
     def test_help_and_version(self):
         self.assertRegex(self.ok("--version"), r"^ponder version is \d+\.\d+\.\d+\n$")
         listed = self.ok("--help")
-        for command in ("run", "serve", "pull", "create", "list", "show", "rm", "ps", "stop", "tokenize", "render", "perplexity", "bench"):
+        for command in ("run", "serve", "pull", "create", "list", "show", "cp", "rm", "ps", "stop", "tokenize", "render", "perplexity", "bench"):
             self.assertRegex(listed, rf"(?m)^ +{command}\b")
             shown = self.ok(command, "--help")
             self.assertIn("--help", shown)
