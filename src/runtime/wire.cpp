@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "base/utf8.h"
+#include "runtime/json_errors.h"
 #include "runtime/think.h"
 #include "runtime/vote_json.h"
 
@@ -338,11 +339,9 @@ int64_t parse_timestamp(const std::string& text) {
 
 Result<double> parse_keep_alive(const json& value) {
   if (value.is_number()) return value.get<double>();
-  std::string shown = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (shown.size() > 60) shown = shown.substr(0, 60) + "...";
-  const Error bad{
-      ErrorCode::invalid_argument,
-      "keep_alive is " + shown + "; it takes seconds (300, -1 for ever) or a duration such as \"5m\" or \"1h30m\""};
+  const Error bad{ErrorCode::invalid_argument,
+                  "keep_alive is " + shown(value) +
+                      "; it takes seconds (300, -1 for ever) or a duration such as \"5m\" or \"1h30m\""};
   if (!value.is_string()) return bad;
   const std::string& text = value.get_ref<const std::string&>();
   const char* at = text.c_str();

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cstring>
 
+#include "base/ascii.h"
 #include "base/os/system.h"
 #include "store/curl_api.h"
 
@@ -16,11 +17,7 @@ namespace {
 constexpr int kMaxRedirects = 10;
 constexpr size_t kMaxHeaders = 64 << 10;  // bytes of all headers of a reply
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
-  return out;
-}
+using ascii::lower;
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && std::isspace(uint8_t(text.front()))) text.remove_prefix(1);
