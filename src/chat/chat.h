@@ -33,8 +33,9 @@ struct Message {
 };
 
 /// Messages and tools as OpenAI-style JSON (an array of {role, content, ...}); errors name the
-/// index and the field. Prefer ordered_json: the arguments of earlier tool calls keep the order of
-/// their keys then.
+/// index and the field. Roles are the four above, in either case; OpenAI's "developer" reads as
+/// "system". Prefer ordered_json: the arguments of earlier tool calls keep the order of their keys
+/// then.
 Result<std::vector<Message>> messages_from_json(const nlohmann::json& array);
 Result<std::vector<Message>> messages_from_json(const nlohmann::ordered_json& array);
 
@@ -123,9 +124,8 @@ class ThinkingSplitter {
   std::vector<SplitPiece> push(tokenizer::TokenId id);
   std::vector<SplitPiece> finish();
 
-  bool inside_thought() const;    ///< the next token belongs to the thought
-  bool thought_finished() const;  ///< a closing tag was seen
-  int thinking_tokens() const;    ///< model tokens so far, tags not counted
+  bool inside_thought() const;  ///< the next token belongs to the thought
+  int thinking_tokens() const;  ///< model tokens so far, tags not counted
   int answer_tokens() const;
 
  private:

@@ -2,6 +2,7 @@
 // together because they are each other's inverse: a field added to one belongs into the other.
 #include <nlohmann/json.hpp>
 
+#include "base/ascii.h"
 #include "base/utf8.h"
 #include "chat/jinja/context.h"
 #include "chat/template_input.h"
@@ -18,6 +19,16 @@ using jinja::Value;
 
 constexpr size_t kMaxMessages = 100'000;
 
+// Templates leave out messages of roles that they do not know, without a word. So only the four that they share are read,
+// and OpenAI's later word for one of them.
+std::string known_role(const std::string& written) {
+  const std::string role = ascii::lower(written);  // as Ollama reads it
+  if (role == "developer") return "system";
+  for (const char* known : {"system", "user", "assistant", "tool"})
+    if (role == known) return role;
+  return {};
+}
+
 // Reads the fields of one message; every error begins with "messages[i].field: ".
 template <class Json>
 class Reader {
@@ -28,7 +39,11 @@ class Reader {
     if (!message_.is_object()) return fail("", "must be an object with role and content");
     Message m;
     PONDER_TRY(m.role, text(message_, "role", "role", true));
-    if (m.role.empty()) return fail("role", "is missing; give \"system\", \"user\", \"assistant\" or \"tool\"");
+    const std::string role = known_role(m.role);
+    if (role.empty())
+      return fail("role", "is \"" + utf8::sanitize(m.role.substr(0, 40)) +
+                              "\"; known are system (or developer), user, assistant and tool");
+    m.role = role;
     PONDER_TRY(m.content, content());
     for (const char* field : {"reasoning_content", "thinking", "reasoning"}) {
       PONDER_TRY(m.thinking, text(message_, field, field, false));

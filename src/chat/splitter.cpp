@@ -41,7 +41,6 @@ struct ThinkingSplitter::State {
   std::optional<ThinkingTags> tags;
   Phase phase = Phase::answer;
   bool drop_newlines = false;  // at the beginning of a thought, and of the answer after one
-  bool finished = false;       // a closing tag was seen
 
   std::string pending;            // bytes that have not left
   std::deque<size_t> token_ends;  // where in `pending` each token that has not been counted ends
@@ -98,7 +97,6 @@ struct ThinkingSplitter::State {
     leave(pending.size(), true);
     end_channel();
     phase = Phase::answer;
-    finished = true;
     drop_newlines = true;
   }
 
@@ -147,7 +145,6 @@ struct ThinkingSplitter::State {
         remove_tag(tag.size());
         end_channel();
         phase = Phase::answer;
-        finished = true;
         drop_newlines = true;
         return true;
       }
@@ -197,7 +194,6 @@ std::vector<SplitPiece> ThinkingSplitter::finish() {
 }
 
 bool ThinkingSplitter::inside_thought() const { return state_->phase == State::Phase::thought; }
-bool ThinkingSplitter::thought_finished() const { return state_->finished; }
 
 int ThinkingSplitter::thinking_tokens() const {
   const State& s = *state_;

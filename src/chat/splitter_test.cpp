@@ -133,7 +133,6 @@ TEST(ThinkingSplitter, State) {
   EXPECT_FALSE(splitter.inside_thought());
   splitter.push(256);
   EXPECT_TRUE(splitter.inside_thought());
-  EXPECT_FALSE(splitter.thought_finished());
   splitter.push('\n');
   EXPECT_EQ(splitter.thinking_tokens(), 1);
   EXPECT_EQ(splitter.push('a').size(), 1u);
@@ -142,7 +141,6 @@ TEST(ThinkingSplitter, State) {
   EXPECT_EQ(splitter.push('b')[0].text, "\nb");
   splitter.push(257);
   EXPECT_FALSE(splitter.inside_thought());
-  EXPECT_TRUE(splitter.thought_finished());
 }
 
 TEST(ThinkingSplitter, PiecesAreWholeCharacters) {

@@ -190,16 +190,25 @@ TEST(Messages, FromJson) {
   EXPECT_EQ(parse(R"([{"role":"user","content":"a"},5])"), "messages[1]: must be an object with role and content");
   EXPECT_EQ(parse(R"([{"content":"a"}])"), "messages[0].role: is missing");
   EXPECT_EQ(parse(R"([{"role":3,"content":"a"}])"), "messages[0].role: must be a string");
-  EXPECT_EQ(parse(R"([{"role":"u","content":"a"},{"role":"u","content":"a"},{"role":"u","content":7}])"),
+  EXPECT_EQ(parse(R"([{"role":"user","content":"a"},{"role":"user","content":"a"},{"role":"user","content":7}])"),
             "messages[2].content: must be a string or an array of {\"type\": \"text\", \"text\": ...} parts");
-  EXPECT_EQ(parse(R"([{"role":"u","content":[{"type":"image_url"}]}])"),
+  EXPECT_EQ(parse(R"([{"role":"user","content":[{"type":"image_url"}]}])"),
             "messages[0].content[0].type: is \"image_url\"; this model reads text only");
-  EXPECT_EQ(parse(R"([{"role":"a","tool_calls":[{"function":{"name":"f","arguments":"nope"}}]}])"),
+  EXPECT_EQ(parse(R"([{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"nope"}}]}])"),
             "messages[0].tool_calls[0].function.arguments: must be an object, or a string that holds a JSON object");
-  EXPECT_EQ(parse(R"([{"role":"a","tool_calls":[{}]}])"),
+  EXPECT_EQ(parse(R"([{"role":"assistant","tool_calls":[{}]}])"),
             "messages[0].tool_calls[0].function: must be an object with name and arguments");
-  EXPECT_EQ(parse(R"([{"role":"a","tool_calls":[{"function":{}}]}])"),
+  EXPECT_EQ(parse(R"([{"role":"assistant","tool_calls":[{"function":{}}]}])"),
             "messages[0].tool_calls[0].function.name: is missing");
+}
+
+TEST(Messages, OnlyRolesThatTemplatesKnow) {
+  EXPECT_EQ(parse(R"([{"role":"developer","content":"a"},{"role":"User","content":"b"}])"), "system|a|||;user|b|||;");
+  const std::string known = "\"; known are system (or developer), user, assistant and tool";
+  EXPECT_EQ(parse(R"([{"role":"user","content":"a"},{"role":"function","content":"b"}])"),
+            "messages[1].role: is \"function" + known);
+  EXPECT_EQ(parse(R"([{"role":"","content":"a"}])"), "messages[0].role: is \"" + known);
+  EXPECT_LT(parse("[{\"role\":\"" + std::string(5000, 'x') + "\",\"content\":\"a\"}]").size(), 200u);
 }
 
 TEST(Messages, BadInputToATemplateIsAnError) {

@@ -2,11 +2,11 @@
 
 #include <charconv>
 #include <cstdio>
-#include <filesystem>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "backend/backend.h"
 #include "base/os/system.h"
 #include "cli/terminal.h"
 #include "runtime/wire.h"
@@ -30,16 +30,32 @@ store::Store make_store() {
   return store;
 }
 
+// Said aloud, or the person wonders why a setting has no effect.
+void warn_ignored(const char* variable, const std::string& why) {
+  fmt::print(stderr, "Warning: the environment variable {} is ignored: {}\n", variable, why);
+}
+
+// A whole number from the environment; 0 when there is none.
+int number_in(const char* variable) {
+  const auto text = os::env(variable);
+  if (!text) return 0;
+  int n = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), n);
+  if (error == std::errc() && end == text->data() + text->size()) return n;
+  warn_ignored(variable, "it is \"" + *text + "\", not a whole number");
+  return 0;
+}
+
 }  // namespace
 
 void ComputeFlags::add_to(CLI::App& command) {
-  command.add_option("--backend", options.backend, "auto, cuda, cpu or reference")
+  command.add_option("--backend", options.backend, "what computes (default: auto, the card where there is one)")
       ->check(CLI::IsMember({"auto", "cuda", "cpu", "reference"}));
   command
       .add_option_function<std::string>(
           "--gpu-layers",
           [this](const std::string& v) { options.gpu_layers = v == "auto" ? -1 : std::atoi(v.c_str()); },
-          "layers on the card: auto (all that fit) or a number")
+          "layers on the card: a number, or auto, which is all that fit (default: auto)")
       ->check([](const std::string& v) {
         const bool number = !v.empty() && v.size() < 7 && v.find_first_not_of("0123456789") == std::string::npos;
         return v == "auto" || number ? std::string() : "must be auto or a number, not " + v;
@@ -49,11 +65,11 @@ void ComputeFlags::add_to(CLI::App& command) {
       ->transform(CLI::AsSizeValue(false));
   command.add_option("-t,--threads", options.threads, "threads that compute (default: physical cores, PONDER_THREADS)")
       ->check(CLI::Range(1, 1024));
-  command.add_option("--precision", options.precision, "standard, fast or exact")
+  command.add_option("--precision", options.precision, "how exactly (default: standard; docs/numerics.md)")
       ->check(CLI::IsMember({"standard", "fast", "exact"}));
   command
       .add_option("--kv,--kv-cache-type", options.kv_format,
-                  "KV cache: f16, q8 (half the memory) or f32 (OLLAMA_KV_CACHE_TYPE)")
+                  "what the KV cache holds; q8 takes half the memory (default: f16, OLLAMA_KV_CACHE_TYPE)")
       ->check(CLI::IsMember({"f16", "q8", "q8_0", "f32"}));
   command.add_flag("--no-repack{false}", options.repack,
                    "compute from the file's own pages: less memory, much slower answers");
@@ -63,20 +79,23 @@ void ComputeFlags::finish(const CLI::App& command) {
   for (const char* flag :
        {"--backend", "--threads", "--precision", "--kv", "--no-repack", "--gpu-layers", "--gpu-memory"})
     given = given || command.count(flag) > 0;
-  const auto number = [](const char* name) {
-    int n = 0;
-    if (const auto v = os::env(name)) std::from_chars(v->data(), v->data() + v->size(), n);
-    return n;
-  };
-  if (options.threads == 0) options.threads = number("PONDER_THREADS");
-  if (command.count("--kv") == 0) options.kv_format = os::env("OLLAMA_KV_CACHE_TYPE").value_or(options.kv_format);
+  if (options.threads == 0) options.threads = number_in("PONDER_THREADS");
+  if (const auto kv = os::env("OLLAMA_KV_CACHE_TYPE"); kv && command.count("--kv") == 0) {
+    if (!backend::parse_kv_format(*kv))
+      throw CLI::ValidationError("OLLAMA_KV_CACHE_TYPE", "is \"" + *kv + "\"; known are f16, q8_0 (or q8) and f32");
+    options.kv_format = *kv;
+  }
   if (command.get_option_no_throw("--draft") == nullptr || command.count("--draft") == 0)
     options.draft = os::env("PONDER_DRAFT").value_or(options.draft);
-  options.default_context = number("OLLAMA_CONTEXT_LENGTH");
-  if (const int n = number("OLLAMA_NUM_PARALLEL"); n > 0) options.max_sequences = n;
-  if (const int n = number("OLLAMA_MAX_LOADED_MODELS"); n > 0) options.max_loaded_models = n;
-  if (const auto keep = os::env("OLLAMA_KEEP_ALIVE"))
-    if (auto seconds = runtime::wire::parse_keep_alive(*keep); seconds.ok()) options.keep_alive_seconds = *seconds;
+  options.default_context = number_in("OLLAMA_CONTEXT_LENGTH");
+  if (const int n = number_in("OLLAMA_NUM_PARALLEL"); n > 0) options.max_sequences = n;
+  if (const int n = number_in("OLLAMA_MAX_LOADED_MODELS"); n > 0) options.max_loaded_models = n;
+  if (const auto keep = os::env("OLLAMA_KEEP_ALIVE")) {
+    if (auto seconds = runtime::wire::parse_keep_alive(*keep); seconds.ok())
+      options.keep_alive_seconds = *seconds;
+    else
+      warn_ignored("OLLAMA_KEEP_ALIVE", seconds.error().message);
+  }
 }
 
 void SamplingFlags::add_to(CLI::App& command) {
@@ -120,7 +139,7 @@ Result<runtime::Client*> Context::local(const ComputeFlags& flags) {
 }
 
 Result<runtime::Client*> Context::client(const std::string& model, const ComputeFlags& flags) {
-  if (flags.given || is_file(model)) return local(flags);
+  if (flags.given || runtime::is_path(model)) return local(flags);
   PONDER_TRY(const auto server, address(""));
   auto remote = runtime::connect(server);
   if (!remote.ok()) return local(flags);  // nobody there, or another program: work alone
@@ -133,9 +152,9 @@ Result<std::shared_ptr<const runtime::OpenModel>> Context::open(const std::strin
 }
 
 Result<void> Context::ensure_present(runtime::Client& client, const std::string& model) {
-  if (is_file(model)) return {};
-  auto shown = client.show(model, false);
-  if (shown.ok() || shown.error().code != ErrorCode::not_found) return {};  // other errors come back with more context
+  if (runtime::is_path(model)) return {};
+  const auto here = client.exists(model);
+  if (!here.ok() || *here) return {};  // errors come back with more context
   PullBar bar;
   return client.pull(model, false, [&](const store::PullProgress& p) { bar.update(p); }, &os::interrupt_flag());
 }
@@ -147,12 +166,6 @@ void report(Context& context, const Error& error) {
 
 void print_json(const nlohmann::json& value) {
   fmt::print("{}\n", value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
-}
-
-bool is_file(const std::string& model) {
-  if (model.ends_with(".gguf") && model.find("://") == std::string::npos) return true;
-  std::error_code ignored;
-  return model.find('/') != std::string::npos && std::filesystem::is_regular_file(model, ignored);
 }
 
 }  // namespace ponder::cli

@@ -21,7 +21,8 @@ struct ComputeFlags {
   bool given = false;  ///< the person chose: then the work is done here, not by a server
 
   void add_to(CLI::App& command);
-  void finish(const CLI::App& command);  ///< after parsing
+  /// After parsing: what was not said comes from the environment. Throws CLI::ValidationError, as parsing does.
+  void finish(const CLI::App& command);
 };
 
 /// --temperature, --top-p, ...: Ollama's option names with dashes.
@@ -65,8 +66,5 @@ void report(Context& context, const Error& error);
 
 /// Prints JSON, for programs. What is no UTF-8 in it (a path, text of a file) is replaced.
 void print_json(const nlohmann::json& value);
-
-/// True when `model` names a file of this machine rather than a model of the store.
-bool is_file(const std::string& model);
 
 }  // namespace ponder::cli

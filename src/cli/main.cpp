@@ -2,6 +2,8 @@
 // its flags and what to do. Start reading at commands/run.cpp.
 #include <cstdio>
 #include <exception>
+#include <memory>
+#include <string>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -32,6 +34,15 @@ void send_log_to_stderr() {
   });
 }
 
+// Without the values that flags stand for ("--think{true}"), which are for CLI11 only.
+class HelpFormatter : public CLI::Formatter {
+  std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
+    std::string name = CLI::Formatter::make_option_name(option, is_positional);
+    for (size_t open; (open = name.find('{')) != std::string::npos;) name.erase(open, name.find('}', open) + 1 - open);
+    return name;
+  }
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -39,6 +50,7 @@ int main(int argc, char** argv) {
   send_log_to_stderr();
   Context context;
   CLI::App app{"Ponder runs reasoning models on your own machine.", "ponder"};
+  app.formatter(std::make_shared<HelpFormatter>());  // before the commands, which take it over
   app.require_subcommand(1);
   app.set_version_flag("-v,--version", fmt::format("ponder version is {}", ponder::kVersion));
   app.failure_message(CLI::FailureMessage::simple);
@@ -48,7 +60,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 1;   // usage errors are 1, as the table in the README says
+    return app.exit(e) == 0 ? 0 : 1;   // not CLI11's codes: 0, 1 and 130 are all there are
   } catch (const std::exception& e) {  // a library's, such as no memory
     fmt::print(stderr, "Error: {}\n", e.what());
     return 1;

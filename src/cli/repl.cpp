@@ -21,7 +21,7 @@ constexpr const char* kHelp =
     "/set parameter NAME VALUE   a sampling option (temperature, top_p, num_ctx, ...)\n"
     "/set system TEXT            the system message\n"
     "/set think, nothink         let the model think, or not\n"
-    "/set think HOW              low, medium, high, max, 4096 (tokens), 30s\n"
+    "/set think HOW              minimal, low, medium, high, max, 4096 (tokens), 30s\n"
     "/set vote N                 the answer of most of N chains; off: one chain again\n"
     "/set verbose, quiet         figures after each answer, or not\n"
     "/show                       what the model is and its settings\n"

@@ -15,6 +15,9 @@ namespace {
 
 constexpr double kRedraw = 0.1;  // seconds
 
+// Not fmt::print, which throws when nobody reads it: a download goes on without its bar.
+void put(const std::string& text) { std::fputs(text.c_str(), stderr); }
+
 std::string plural(int64_t n, const char* unit) { return fmt::format("{} {}{}", n, unit, n == 1 ? "" : "s"); }
 
 std::string coarse(int64_t s) {
@@ -105,19 +108,19 @@ void ProgressBar::draw(double f, const std::string& tail) {
   const int full = int(std::clamp(f, 0.0, 1.0) * width);
   std::string bar;
   for (int i = 0; i < width; ++i) bar += i < full ? "█" : " ";
-  fmt::print(stderr, "\r\x1b[2K{} {:3.0f}% ▕{}▏ {}", label_, std::clamp(f, 0.0, 1.0) * 100, bar, tail);
+  put(fmt::format("\r\x1b[2K{} {:3.0f}% ▕{}▏ {}", label_, std::clamp(f, 0.0, 1.0) * 100, bar, tail));
   std::fflush(stderr);
 }
 
 void ProgressBar::finish() {
-  if (visible_) fmt::print(stderr, "\n");
+  if (visible_) put("\n");
   visible_ = false;
   done_ = true;
 }
 
 void ProgressBar::clear() {
   if (visible_) {
-    fmt::print(stderr, "\r\x1b[2K");
+    put("\r\x1b[2K");
     std::fflush(stderr);
   }
   visible_ = false;
@@ -128,7 +131,7 @@ void PullBar::update(const store::PullProgress& p) {
     if (bar_) bar_->finish();
     bar_.reset();
     status_ = p.status;
-    if (p.digest.empty() || !stderr_is_terminal()) fmt::print(stderr, "{}\n", printable(p.status));
+    if (p.digest.empty() || !stderr_is_terminal()) put(printable(p.status) + "\n");
     if (!p.digest.empty()) bar_ = std::make_unique<ProgressBar>(printable(p.status));
   }
   if (bar_) bar_->update(p.completed, p.total);

@@ -72,8 +72,6 @@ class Controller {
   virtual Decision on_step() { return {}; }
   /// Allowed next tokens; empty: all. Must stay valid until the next call.
   virtual sample::MaskWords mask() { return {}; }
-  /// True if the next token may not be drawn before this controller saw the last one.
-  virtual bool must_see_token() const { return true; }
   /// The sequence ended.
   virtual void on_finish(const std::string& reason) { (void)reason; }
 };

@@ -86,7 +86,7 @@ bool Loop::settle_in(Sequence& s) {
 // Pages of sequences, waiting ones that have been given some included: each once, however many share it. The index can
 // give up only the others.
 int Loop::pages_held() const {
-  std::vector<bool> held(size_t(plan_->pages().high_water()));
+  std::vector<bool> held(size_t(plan_->pages().capacity()));
   int n = 0;
   for (const auto* list : {&running_, &waiting_})
     for (const auto& s : *list) {

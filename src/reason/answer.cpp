@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/ascii.h"
 #include "base/utf8.h"
 
 namespace ponder::reason {
@@ -27,12 +28,7 @@ std::string_view trim(std::string_view s) {
   while (!s.empty() && is_space(s.back())) s.remove_suffix(1);
   return s;
 }
-std::string lower(std::string_view s) {
-  std::string out(s);
-  for (char& c : out)
-    if (uint8_t(c) < 0x80) c = char(std::tolower(uint8_t(c)));
-  return out;
-}
+using ascii::lower;
 
 // ---- Rules.
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/ascii.h"
 #include "base/utf8.h"
 #include "reason/answer.h"
 #include "reason/expression.h"
@@ -72,12 +73,7 @@ std::string_view unwrap(std::string_view s) {
   return s;
 }
 
-std::string lower(std::string_view s) {
-  std::string out(s);
-  for (char& c : out)
-    if (uint8_t(c) < 0x80) c = char(std::tolower(uint8_t(c)));
-  return out;
-}
+using ascii::lower;
 
 void drop_prefix(std::string_view& s, std::initializer_list<std::string_view> prefixes) {
   const std::string low = lower(s);

@@ -26,6 +26,8 @@ class Client {
 
   virtual Result<std::vector<store::ModelInfo>> list() = 0;
   virtual Result<std::vector<RunningModel>> running() = 0;
+  /// Whether the model's files are there, without opening them.
+  virtual Result<bool> exists(const std::string& model) = 0;
   virtual Result<ShowResult> show(const std::string& model, bool verbose) = 0;
   virtual Result<void> pull(const std::string& model, bool insecure,
                             const std::function<void(const store::PullProgress&)>& progress,

@@ -76,6 +76,21 @@ json list_of(const json& object, const char* key) {
   return object.is_object() && it != object.end() && it->is_array() ? *it : json::array();
 }
 
+// A name as one part of a path: it may have slashes, and be an address with a query.
+std::string percent_encoded(std::string_view text) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                       c == '.' || c == '_' || c == '~';
+    if (plain)
+      out += c;
+    else
+      ((out += '%') += kDigits[uint8_t(c) >> 4]) += kDigits[uint8_t(c) & 15];
+  }
+  return out;
+}
+
 // One request and its reply. Each asynchronous step is driven by poll(), which looks at the cancel flag and the deadline.
 class Exchange {
  public:
@@ -214,6 +229,12 @@ class HttpClient : public Client {
     std::vector<RunningModel> all;
     for (const auto& m : list_of(reply, "models")) all.push_back(wire::running_model_from(m));
     return all;
+  }
+
+  Result<bool> exists(const std::string& model) override {
+    const auto reply = object(http::verb::get, "/v1/models/" + percent_encoded(model), nullptr);
+    if (!reply.ok() && reply.error().code != ErrorCode::not_found) return reply.error();
+    return reply.ok();
   }
 
   Result<ShowResult> show(const std::string& model, bool verbose) override {

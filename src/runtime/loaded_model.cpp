@@ -27,11 +27,6 @@ constexpr int kSplitContext = 8192;    // of a model that is split over devices,
 constexpr int kSmallestContext = 512;  // below it a model is refused, not squeezed in
 std::string file_stem(const std::string& path) { return std::filesystem::path(path).stem().string(); }
 
-bool looks_like_path(const std::string& s) {
-  return s.size() > 5 && (s.ends_with(".gguf") || s.ends_with(".GGUF") || s.starts_with('/') || s.starts_with("./") ||
-                          s.starts_with("../"));
-}
-
 Result<std::shared_ptr<const gguf::File>> open_file(const store::Model& stored) {
   if (stored.path.empty()) return gguf::File::parse(stored.bytes, nullptr, stored.name.display());
   return gguf::File::open(stored.path);
@@ -59,11 +54,22 @@ Result<int64_t> kv_tokens_for(const backend::Plan& plan, const OpenModel& open, 
 
 }  // namespace
 
+bool is_path(const std::string& model) {
+  if (model.starts_with('/') || model.starts_with("./") || model.starts_with("../")) return true;
+  const bool gguf = model.ends_with(".gguf") || model.ends_with(".GGUF");
+  if (!gguf && model.find('/') == std::string::npos) return false;
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(model, ignored)) return true;
+  // Names may end so too: an address, or one file of a hub's repository (hf.co/USER/REPO:FILE.gguf).
+  using Source = store::Name::Source;
+  const auto name = store::Name::parse(model);
+  return gguf && !(name.ok() && (name->source == Source::url || name->source == Source::hugging_face));
+}
+
 Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name,
                                                     bool allow_path) {
   auto open = std::make_shared<OpenModel>();
-  std::error_code ignored;
-  if (allow_path && (looks_like_path(name) || std::filesystem::is_regular_file(name, ignored))) {
+  if (allow_path && is_path(name)) {
     open->stored.path = std::filesystem::absolute(name).string();
     open->stored.by_reference = true;
     open->stored.name.model = file_stem(name);
@@ -131,9 +137,6 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
                  why_no_template.empty() ? "the model has no chat template; send a raw prompt" : why_no_template};
   if (asks_to_think(request.think) && !thinking)
     return Error{ErrorCode::invalid_argument, "\"" + request.model + "\" does not support thinking"};
-  if (!request.tools_json.empty() && !chat_template->supports_tools())
-    return Error{ErrorCode::invalid_argument,
-                 "\"" + request.model + "\" does not support tools: its template has no place for them"};
 
   chat::RenderInput input;
   PONDER_TRY(input.messages, chat_of(request));
@@ -150,7 +153,6 @@ Result<std::vector<tokenizer::Segment>> OpenModel::render(const ChatRequest& req
     system.content = stored.system;
     input.messages.insert(input.messages.begin(), std::move(system));
   }
-  input.tools_json = request.tools_json;
   if (chat_template->reads_enable_thinking()) input.enable_thinking = !request.think.is_off();
   const auto text_of = [&](std::optional<tokenizer::TokenId> id) {
     return id ? std::string(tokenizer->piece(*id, true)) : std::string();
@@ -224,8 +226,7 @@ const std::string& LoadedModel::digest() const {
 
 uint64_t LoadedModel::memory_bytes() const {
   const auto& report = engine_->plan().memory_report();
-  const uint64_t kv = uint64_t(engine_->status().pages_used) * backend::kv::kPageTokens * report.kv_per_token;
-  return report.weights + report.mapped_weights + report.scratch + kv;
+  return report.weights + report.mapped_weights + report.scratch + engine_->status().kv_bytes(report);
 }
 
 }  // namespace ponder::runtime

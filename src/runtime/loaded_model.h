@@ -45,8 +45,11 @@ struct OpenModel {
   Result<std::vector<tokenizer::Segment>> render(const ChatRequest& request) const;
 };
 
-/// Opens a name of the store or (if `allow_path`) the path of a GGUF file. `vocabulary_only`: tensors may be missing,
-/// a template need not fit.
+/// True when `model` is the path of a file and not a model's name: a bare word is a name unless it ends in .gguf, and
+/// what reads as an address or as a hub's file is a path only where that file is.
+bool is_path(const std::string& model);
+
+/// Opens a name of the store or (if `allow_path`) the path of a GGUF file.
 Result<std::shared_ptr<const OpenModel>> open_model(const store::Store& store, const std::string& name_or_path,
                                                     bool allow_path);
 

@@ -38,6 +38,11 @@ class LocalClient : public Client {
 
   Result<std::vector<store::ModelInfo>> list() override { return runtime_.store().list(); }
   Result<std::vector<RunningModel>> running() override { return runtime_.running(); }
+  Result<bool> exists(const std::string& model) override {
+    const auto found = runtime_.store().resolve(model);
+    if (!found.ok() && found.error().code != ErrorCode::not_found) return found.error();
+    return found.ok();
+  }
   Result<ShowResult> show(const std::string& model, bool verbose) override { return runtime_.show(model, verbose); }
 
   Result<void> pull(const std::string& model, bool insecure,

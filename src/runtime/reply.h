@@ -33,7 +33,6 @@ class Reply : public engine::Controller {
   engine::Decision on_token(const engine::TokenEvent& event) override;
   /// Hands on what was held back. Idempotent.
   void on_finish(const std::string& reason) override;
-  bool must_see_token() const override { return matcher_.active(); }
 
   int thinking_tokens() const { return splitter_.thinking_tokens(); }
   int answer_tokens() const { return splitter_.answer_tokens(); }

@@ -47,7 +47,7 @@ Resident* Residents::find(const ChatRequest& request) {
   const std::string key = key_of(request.model);
   const int threads = request.options.num_thread.value_or(0);
   const auto it = std::ranges::find_if(
-      list_, [&](const auto& r) { return r.name == key && (threads == 0 || threads == r.threads); });
+      list_, [&](const auto& r) { return r.name == key && (threads == 0 || r.has_threads(threads)); });
   return it == list_.end() ? nullptr : &*it;
 }
 
@@ -101,7 +101,7 @@ Result<Resident*> Residents::acquire(const ChatRequest& request, const std::func
     Resident& r = list_.emplace_back();
     r.model = std::move(*model);
     r.name = key_of(request.model);
-    r.threads = options.threads;
+    r.asked_threads = options.threads;
     r.keep_alive = options_.keep_alive_seconds;
     r.users = 1;
     return &r;
@@ -114,12 +114,13 @@ void Residents::release(Resident& resident) {
 }
 
 bool Residents::stop(const std::string& model) {
+  bool any = false;
   for (auto& r : list_)
     if (r.name == model) {
       r.keep_alive = 0;
-      return true;
+      any = true;
     }
-  return false;
+  return any;
 }
 
 void Residents::unload_expired(Lock& lock) {

@@ -26,14 +26,16 @@ struct Past {
 struct Resident {
   std::unique_ptr<LoadedModel> model;
   std::string name;
-  int threads = 0;  ///< it was loaded with (num_thread)
-  int users = 0;    ///< requests that hold it
+  int asked_threads = 0;  ///< when it was loaded; 0: as many as the backend likes
+  int users = 0;          ///< requests that hold it
   double idle_since = 0;
   double keep_alive = 300;          ///< seconds; negative: for ever
   std::deque<Past> ahead;           ///< newest last
   engine::SequenceId ahead_id = 0;  ///< what the engine was last given of those
 
   RunningModel describe() const;
+  /// Whether it computes with so many threads, or with as many of them as the backend can use.
+  bool has_threads(int n) const { return n == asked_threads || n == model->engine().plan().info().threads; }
 };
 
 class Residents {
@@ -49,7 +51,7 @@ class Residents {
   Result<Resident*> acquire(const ChatRequest& request, const std::function<void(double)>& progress,
                             const CancelFlag* cancel, double* load_seconds, Lock& lock);
   void release(Resident& resident);
-  /// Its idle model is unloaded by the next unload_expired(). False if it is not here.
+  /// All of that name are unloaded by the next unload_expired() that finds them idle. False if there is none.
   bool stop(const std::string& model);
   void unload_expired(Lock& lock);
   /// Joins all engines, which report their sequences meanwhile: without the lock, at the end.

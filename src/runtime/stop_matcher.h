@@ -18,7 +18,6 @@ class StopMatcher {
   std::string finish();
 
   bool hit() const { return hit_; }
-  bool active() const { return !stops_.empty(); }
 
  private:
   std::vector<std::string> stops_;  // none empty

@@ -1,13 +1,13 @@
 #include "runtime/think.h"
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
-#include <cmath>
 #include <limits>
 
 #include <nlohmann/json.hpp>
 
+#include "base/ascii.h"
+#include "runtime/json_errors.h"
 #include "runtime/wire.h"
 
 namespace ponder::runtime {
@@ -20,34 +20,18 @@ constexpr ThinkLevel kLevels[] = {
 constexpr size_t kMaxClosing = 2000;  // bytes of a closing sentence
 constexpr int kMaxExtend = 8;
 
-std::string shown(const json& value) {
-  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);
-  return text.size() > 60 ? text.substr(0, 60) + "..." : text;
-}
-
-Error bad(const std::string& name, const std::string& takes, const json& found) {
-  return {ErrorCode::invalid_argument, "\"" + name + "\" takes " + takes + ", not " + shown(found)};
-}
-
-Result<int> whole(const std::string& name, const json& v, int low, int high) {
-  const double d = v.is_number() ? v.get<double>() : std::nan("");
-  if (!(d >= low && d <= high) || d != std::floor(d))
-    return bad(name, "a whole number between " + std::to_string(low) + " and " + std::to_string(high), v);
-  return int(d);
-}
-
 Result<double> seconds_of(const std::string& name, const json& v) {
   if (v.is_number() && v.get<double>() > 0 && v.get<double>() <= 1e9) return v.get<double>();
   if (v.is_string()) {
     auto s = wire::parse_keep_alive(nlohmann::json(v.get<std::string>()));
     if (s.ok() && *s > 0 && *s <= 1e9) return *s;
   }
-  return bad(name, "seconds (30) or a duration (\"1m30s\")", v);
+  return bad_value(name, "seconds (30) or a duration (\"1m30s\")", v);
 }
 
 // A word: off, on, or a level (with OpenAI's names for them). False if it is none.
 bool set_word(ThinkOptions& t, std::string word) {
-  for (char& c : word) c = char(std::tolower(uint8_t(c)));
+  word = ascii::lower(word);
   if (word == "off" || word == "none" || word == "false" || word == "disabled") {
     t.on = false;
     return true;
@@ -89,7 +73,7 @@ Result<void> set_text(ThinkOptions& t, const std::string& text, const std::strin
     t.on = true;
     return {};
   }
-  return bad(name, kTakes, text);
+  return bad_value(name, kTakes, json(text));
 }
 
 template <class T>
@@ -99,33 +83,33 @@ Result<T> choice(const std::string& name, const json& v, std::initializer_list<s
     if (v.is_string() && v.get_ref<const std::string&>() == word) return value;
     list += (list.empty() ? "\"" : ", \"") + std::string(word) + "\"";
   }
-  return bad(name, list, v);
+  return bad_value(name, list, v);
 }
 
 Result<void> set_member(ThinkOptions& t, const std::string& key, const json& v, const std::string& name) {
   using Close = ThinkOptions::Close;
   using Loop = ThinkOptions::Loop;
   if (key == "on" || key == "enabled") {
-    if (!v.is_boolean()) return bad(name, "true or false", v);
+    if (!v.is_boolean()) return bad_value(name, "true or false", v);
     t.on = v.get<bool>();
   } else if (key == "level" || key == "effort") {
-    if (!v.is_string() || !set_word(t, v.get<std::string>())) return bad(name, "a level", v);
+    if (!v.is_string() || !set_word(t, v.get<std::string>())) return bad_value(name, "a level", v);
   } else if (key == "tokens") {
-    PONDER_TRY(const int n, whole(name, v, -1, std::numeric_limits<int>::max()));
+    PONDER_TRY(const int n, whole_number(name, v, -1, std::numeric_limits<int>::max()));
     set_tokens(t, n);
   } else if (key == "seconds") {
     PONDER_TRY(t.seconds, seconds_of(name, v));
     if (!t.on) t.on = true;
   } else if (key == "answer") {
-    PONDER_TRY(t.answer, whole(name, v, 0, std::numeric_limits<int>::max()));
+    PONDER_TRY(t.answer, whole_number(name, v, 0, std::numeric_limits<int>::max()));
   } else if (key == "close") {
     PONDER_TRY(t.close, choice<Close>(name, v, {{"graceful", Close::graceful}, {"hard", Close::hard}}));
   } else if (key == "closing") {
     if (!v.is_string() || v.get_ref<const std::string&>().size() > kMaxClosing)
-      return bad(name, "a sentence of at most 2000 bytes", v);
+      return bad_value(name, "a sentence of at most 2000 bytes", v);
     t.closing = v.get<std::string>();
   } else if (key == "extend") {
-    PONDER_TRY(t.extend, whole(name, v, 0, kMaxExtend));
+    PONDER_TRY(t.extend, whole_number(name, v, 0, kMaxExtend));
   } else if (key == "loop") {
     if (v.is_boolean()) {
       t.loop = v.get<bool>() ? Loop::ladder : Loop::off;
@@ -157,7 +141,7 @@ const json* field(const json& body, const char* name) {
 Result<ThinkOptions> effort_of(const json& body) {
   ThinkOptions t;
   if (const auto* v = field(body, "reasoning")) {
-    if (!v->is_object()) return bad("reasoning", "an object", *v);
+    if (!v->is_object()) return bad_value("reasoning", "an object", *v);
     if (const auto* enabled = field(*v, "enabled"))
       PONDER_CHECK_OK(set_member(t, "enabled", *enabled, "reasoning.enabled"));
     if (const auto* effort = field(*v, "effort")) PONDER_CHECK_OK(set_member(t, "effort", *effort, "reasoning.effort"));
@@ -214,7 +198,7 @@ Result<ThinkOptions> parse_think(const json& value, const std::string& name) {
     for (const char* key : {"enabled", "on"})
       if (const auto* v = field(value, key)) PONDER_CHECK_OK(set_member(t, key, *v, name + "." + key));
   } else {
-    return bad(name, kTakes, value);
+    return bad_value(name, kTakes, value);
   }
   return t;
 }

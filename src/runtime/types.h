@@ -76,7 +76,6 @@ struct ChatRequest {
   std::string id;                       ///< under which a running request can be steered; empty: the runtime makes one
   std::string model;                    ///< a name of the store, or the path of a GGUF file (local clients only)
   std::vector<chat::Message> messages;  ///< empty and no raw prompt: only load the model
-  std::string tools_json;               ///< JSON array, or empty
   std::optional<std::string> raw_prompt;  ///< instead of messages: this text as it is, control tokens parsed
   std::vector<int32_t> context;           ///< generate's deprecated field: token ids that come before the prompt
   ThinkOptions think;

@@ -1,10 +1,9 @@
 #include "runtime/vote_json.h"
 
-#include <cmath>
-
 #include <nlohmann/json.hpp>
 
 #include "base/utf8.h"
+#include "runtime/json_errors.h"
 
 namespace ponder::runtime {
 namespace {
@@ -14,43 +13,28 @@ using nlohmann::ordered_json;
 using reason::AnswerKind;
 using reason::VoteOptions;
 
-std::string shown(const ordered_json& value) {
-  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, ordered_json::error_handler_t::replace);
-  return text.size() > 60 ? text.substr(0, 60) + "..." : text;
-}
-
-Error bad(const std::string& name, const std::string& takes, const ordered_json& found) {
-  return {ErrorCode::invalid_argument, "\"" + name + "\" takes " + takes + ", not " + shown(found)};
-}
-
-Result<int> whole(const std::string& name, const ordered_json& v, int low, int high) {
-  const double d = v.is_number() ? v.get<double>() : std::nan("");
-  if (!(d >= low && d <= high) || d != std::floor(d))
-    return bad(name, "a whole number between " + std::to_string(low) + " and " + std::to_string(high), v);
-  return int(d);
-}
-
 Result<void> set_field(VoteOptions& o, const std::string& name, const std::string& field, const ordered_json& v) {
   const auto is = [&](const char* text) { return v.is_string() && v.get_ref<const std::string&>() == text; };
   if (field == "n") {
-    PONDER_TRY(o.n, whole(name, v, 1, reason::kMostChains));
+    PONDER_TRY(o.n, whole_number(name, v, 1, reason::kMostChains));
   } else if (field == "min") {
-    PONDER_TRY(o.min, whole(name, v, 1, reason::kMostChains));
+    PONDER_TRY(o.min, whole_number(name, v, 1, reason::kMostChains));
   } else if (field == "stop") {
-    if (!is("settled") && !is("never")) return bad(name, "\"settled\" or \"never\"", v);
+    if (!is("settled") && !is("never")) return bad_value(name, "\"settled\" or \"never\"", v);
     o.settle = is("settled");
   } else if (field == "method") {
     if (is("deepconf") || is("best") || is("confidence"))
       return Error{ErrorCode::unsupported,
                    "\"" + name + "\" " + shown(v) + " is not built; known: \"majority\", \"short\""};
-    if (!is("majority") && !is("short")) return bad(name, "\"majority\" or \"short\"", v);
+    if (!is("majority") && !is("short")) return bad_value(name, "\"majority\" or \"short\"", v);
     o.method = is("short") ? VoteOptions::Method::shortest : VoteOptions::Method::majority;
   } else if (field == "kind") {
     const auto kind = v.is_string() ? reason::parse_answer_kind(v.get_ref<const std::string&>()) : std::nullopt;
-    if (!kind) return bad(name, "\"auto\", \"boxed\", \"number\", \"choice\", \"yes_no\", \"json\" or \"text\"", v);
+    if (!kind)
+      return bad_value(name, "\"auto\", \"boxed\", \"number\", \"choice\", \"yes_no\", \"json\" or \"text\"", v);
     o.kind = *kind;
   } else if (field == "chains") {
-    if (!v.is_boolean()) return bad(name, "true or false", v);
+    if (!v.is_boolean()) return bad_value(name, "true or false", v);
     o.chains = v.get<bool>();
   } else {
     return Error{ErrorCode::invalid_argument,
@@ -86,10 +70,10 @@ Result<std::optional<VoteOptions>> parse_vote(const ordered_json& value, const s
   VoteOptions o;
   if (value.is_null() || value == false) return std::optional<VoteOptions>();
   if (value.is_number()) {
-    PONDER_TRY(o.n, whole(name, value, 1, reason::kMostChains));
+    PONDER_TRY(o.n, whole_number(name, value, 1, reason::kMostChains));
     return std::optional(o);
   }
-  if (!value.is_object()) return bad(name, "a number of chains, or an object with \"n\"", value);
+  if (!value.is_object()) return bad_value(name, "a number of chains, or an object with \"n\"", value);
   if (!value.contains("n"))
     return Error{ErrorCode::invalid_argument, "\"" + name + "\" needs \"n\", the number of chains"};
   for (const auto& [field, v] : value.items()) {
@@ -109,7 +93,7 @@ Result<std::optional<VoteOptions>> parse_vote_text(const std::string& text) {
   if (text.empty() || text == "off" || text == "0") return std::optional<VoteOptions>();
   const auto value = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (value.is_discarded())
-    return bad("vote", "a number of chains, or an object with \"n\" as JSON", ordered_json(text));
+    return bad_value("vote", "a number of chains, or an object with \"n\" as JSON", ordered_json(text));
   return parse_vote(value, "vote");
 }
 

@@ -6,6 +6,7 @@
 #include <ctime>
 
 #include "base/utf8.h"
+#include "runtime/json_errors.h"
 #include "runtime/think.h"
 #include "runtime/vote_json.h"
 
@@ -80,10 +81,6 @@ json chat_request(const ChatRequest& r) {
   json j = {{"model", r.model}, {"stream", true}, {"options", to_json(r.options)}};
   j["messages"] = json::array();
   for (const auto& m : r.messages) j["messages"].push_back(message(m));
-  if (!r.tools_json.empty()) {
-    json tools = json::parse(r.tools_json, nullptr, false);
-    if (tools.is_array()) j["tools"] = std::move(tools);
-  }
   if (r.think != ThinkOptions()) j["think"] = to_json(r.think);
   if (!r.id.empty()) j["request_id"] = r.id;
   if (r.vote) j["vote"] = to_json(*r.vote);
@@ -344,11 +341,9 @@ Result<double> parse_keep_alive(const json& value) {
   // Clocks count in 64 bits, and who asks for more than a century means for ever.
   constexpr double kMost = 100.0 * 365 * 86400;
   const auto bounded = [](double seconds) { return seconds > kMost ? -1 : seconds; };
-  std::string shown = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (shown.size() > 60) shown = shown.substr(0, 60) + "...";
-  const Error bad{
-      ErrorCode::invalid_argument,
-      "keep_alive is " + shown + "; it takes seconds (300, -1 for ever) or a duration such as \"5m\" or \"1h30m\""};
+  const Error bad{ErrorCode::invalid_argument,
+                  "keep_alive is " + shown(value) +
+                      "; it takes seconds (300, -1 for ever) or a duration such as \"5m\" or \"1h30m\""};
   if (value.is_number()) {
     const double seconds = value.get<double>();
     if (std::isnan(seconds)) return bad;

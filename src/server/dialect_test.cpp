@@ -313,11 +313,41 @@ TEST_F(Dialects, ListsAndDetails) {
               "\r\n\r\n" + body);
     return peer.reply();
   };
+  Reply copied = post("/api/copy", {{"source", id}, {"destination", "mine"}});
+  EXPECT_EQ(copied.status, 200);
+  EXPECT_EQ(copied.body, "");
+  EXPECT_EQ(get("/v1/models/mine").object()["id"], "mine:latest");
+  EXPECT_EQ(get("/api/tags").object()["models"].size(), 2u);
+  EXPECT_EQ(post("/api/copy", {{"source", "nothing"}, {"destination", "mine"}}).status, 404);
+  EXPECT_EQ(post("/api/copy", {{"source", id}, {"destination", "bad name!"}}).status, 400);
+  EXPECT_EQ(post("/api/copy", {{"source", id}}).object()["error"], "destination is required");
+  EXPECT_EQ(post("/api/copy", {{"destination", "x"}}).object()["error"], "source is required");
+  EXPECT_EQ(remove(json({{"model", "mine"}}).dump()).status, 200);
   EXPECT_EQ(remove(R"({"model": "nothing"})").status, 404);
   EXPECT_EQ(remove(R"({"model": "../../etc/passwd"})").status, 400);
   EXPECT_EQ(remove(json({{"model", id}}).dump()).status, 200);
   EXPECT_EQ(remove(json({{"model", id}}).dump()).status, 404);
   EXPECT_EQ(get("/api/tags").object()["models"].size(), 0u);
+}
+
+TEST_F(Dialects, AClientAsksWhetherAModelIsThere) {
+  const std::string file = std::string(PONDER_SOURCE_DIR) + "/tests/golden/tokenizer/ponder-tiny-vocabulary.gguf";
+  const std::string url = "https://example.org/a/b%20c.gguf?download=true";
+  for (const std::string& name : {std::string("hf.co/someone/vocab:Q8_0"), url})
+    ASSERT_TRUE(store_.create_from_file(store::Name::parse(name).value(), file).ok());
+  start();
+  runtime::Address address;
+  address.port = port();
+  const auto remote = runtime::connect(address);
+  ASSERT_TRUE(remote.ok()) << remote.error().message;
+  const auto local = runtime::make_local_client(*runtime_);
+  for (runtime::Client* client : {remote->get(), local.get()}) {
+    EXPECT_TRUE(client->exists("hf.co/someone/vocab:Q8_0").value());
+    EXPECT_TRUE(client->exists(url).value());
+    EXPECT_FALSE(client->exists("hf.co/someone/vocab:Q4_0").value());
+    EXPECT_FALSE(client->exists("https://example.org/a/b%20c.gguf").value());
+    EXPECT_EQ(client->exists("no name!").error().code, ErrorCode::invalid_argument);
+  }
 }
 
 TEST_F(Dialects, ShowAndPullErrors) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/result.h"
+#include "runtime/json_errors.h"
 
 namespace ponder::server {
 
@@ -16,12 +17,7 @@ inline const nlohmann::ordered_json* field(const nlohmann::ordered_json& body, c
   return it == body.end() || it->is_null() ? nullptr : &*it;
 }
 
-/// A value for an error message, cut so that a message never echoes a whole request.
-inline std::string shown(const nlohmann::ordered_json& value) {
-  std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::ordered_json::error_handler_t::replace);
-  if (text.size() > 60) text = text.substr(0, 60) + "...";
-  return text;
-}
+using runtime::shown;
 
 inline Error wrong_field(const char* name, const char* expected, const nlohmann::ordered_json& found) {
   return {ErrorCode::invalid_argument,

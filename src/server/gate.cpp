@@ -4,16 +4,13 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/ascii.h"
 #include "server/http.h"
 
 namespace ponder::server {
 namespace {
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = char(std::tolower(uint8_t(c)));
-  return out;
-}
+using ascii::lower;
 
 // "name:port", "[v6]:port" or without a port -> the name; anything else -> nothing.
 std::string host_name(std::string_view authority) {

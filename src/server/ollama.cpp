@@ -259,6 +259,37 @@ Task<void> api_delete(Exchange& exchange) {
   co_await exchange.send(200, "", "");
 }
 
+Task<void> api_copy(Exchange& exchange) {
+  std::string destination;
+  const auto read = [&]() -> Result<std::pair<store::Name, store::Name>> {
+    PONDER_TRY(const auto body, exchange.json_body());
+    PONDER_TRY(std::string source, string_field(body, "source"));
+    PONDER_TRY(destination, string_field(body, "destination"));
+    for (const auto& [name, value] : {std::pair("source", &source), std::pair("destination", &destination)})
+      if (value->empty()) return Error{ErrorCode::invalid_argument, std::string(name) + " is required"};
+    PONDER_TRY(const auto from, store::Name::parse(source));
+    PONDER_TRY(const auto to, store::Name::parse(destination));
+    return std::pair(from, to);
+  };
+  auto names = read();
+  if (!names.ok()) {
+    co_await send_error(exchange, std::move(names).error());
+    co_return;
+  }
+  auto* rt = &exchange.runtime();
+  const std::function<Result<bool>()> work = [rt, names = *names, destination]() -> Result<bool> {
+    PONDER_CHECK_OK(rt->store().copy(names.first, names.second));
+    (void)rt->stop(destination);  // the next request is for what has the name now
+    return true;
+  };
+  auto copied = co_await run_blocking(exchange, work);
+  if (!copied.ok()) {
+    co_await send_error(exchange, std::move(copied).error());
+    co_return;
+  }
+  co_await exchange.send(200, "", "");
+}
+
 Task<void> api_version(Exchange& exchange) {
   json reply = {{"version", kVersion}, {"server", "ponder"}};
   co_await exchange.send_json(200, std::move(reply));
@@ -278,6 +309,7 @@ std::vector<Route> ollama_routes() {
           {verb::post, "/api/show", api_show},
           {verb::post, "/api/control", api_control},
           {verb::post, "/api/pull", api_pull},
+          {verb::post, "/api/copy", api_copy},
           {verb::delete_, "/api/delete", api_delete},
           {verb::get, "/api/version", api_version}};
 }

@@ -81,6 +81,7 @@ TEST(Requests, Chat) {
        {R"({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": 5}]})", "messages[1]"},
        {R"({"messages": [{"content": "a"}]})", "role"},
        {R"({"messages": [{"role": 5, "content": "a"}]})", "role"},
+       {R"({"messages": [{"role": "wizard", "content": "a"}]})", "messages[0].role: is \"wizard\"; known are"},
        {R"({"messages": [{"role": "user", "content": "a", "images": ["aGk="]}]})", "\"images\" are not supported"}});
   EXPECT_TRUE(read_chat(kChat)->stream);
   json drafted = kChat;

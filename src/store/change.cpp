@@ -146,16 +146,6 @@ Result<ModelInfo> Store::create_from_model(const Name& name, const Name& base, c
   return create(name, std::move(model), options);
 }
 
-Result<ModelInfo> Store::create_from_blob(const Name& name, const Digest& digest, const CreateOptions& options) {
-  if (!has_blob(digest))
-    return Error{ErrorCode::not_found, "blob " + digest.to_string() + " is not in the store; upload it first"};
-  PONDER_TRY(const auto file, gguf::File::open(blob_path(digest)));
-  Model base;
-  base.path = blob_path(digest);
-  base.details = describe(*file);
-  return create(name, std::move(base), options);
-}
-
 Result<void> Store::copy(const Name& from, const Name& to) {
   if (state_->find_builtin(to) != nullptr) return builtin_error(to, "replaced; choose another name");
   if (state_->find_builtin(from) == nullptr) {

@@ -6,17 +6,14 @@
 #include <cctype>
 #include <nlohmann/json.hpp>
 
+#include "base/ascii.h"
 #include "base/os/file.h"
 #include "base/os/system.h"
 
 namespace ponder::store {
 namespace {
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
-  return out;
-}
+using ascii::lower;
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && std::isspace(uint8_t(text.front()))) text.remove_prefix(1);
@@ -136,14 +133,10 @@ Result<IndexFile> find_in_html(std::string_view page, std::string_view wheel) {
 
 }  // namespace
 
-const std::vector<Demo>& demos() {
-  static const std::vector<Demo> all = {qwen(), smollm2()};
-  return all;
-}
-
 const Demo* find_demo(std::string_view name) {
+  static const std::vector<Demo> all = {qwen(), smollm2()};
   const std::string wanted = lower(name);
-  for (const Demo& d : demos())
+  for (const Demo& d : all)
     if (d.name == wanted) return &d;
   return nullptr;
 }

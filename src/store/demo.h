@@ -28,7 +28,6 @@ struct Demo {
   std::vector<DemoPart> parts;
 };
 
-const std::vector<Demo>& demos();
 const Demo* find_demo(std::string_view name);  ///< letter case ignored
 
 /// Where demo models have their key in the store: pypi.org/demo/NAME:latest.

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <cstring>
 
+#include "base/ascii.h"
 #include "base/os/system.h"
 #include "store/curl_api.h"
 
@@ -16,11 +17,7 @@ namespace {
 constexpr int kMaxRedirects = 10;
 constexpr size_t kMaxHeaders = 64 << 10;  // bytes of all headers of a reply
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
-  return out;
-}
+using ascii::lower;
 
 std::string_view trim(std::string_view text) {
   while (!text.empty() && std::isspace(uint8_t(text.front()))) text.remove_prefix(1);
@@ -273,6 +270,8 @@ CURLcode HttpClient::State::run(Transfer& transfer, const std::string& url, bool
 
   CURLcode code = CURLE_FAILED_INIT;
   if (c.multi_add_handle(multi, easy) == CURLM_OK) {
+    // CURLOPT_NOSIGNAL leaves this to us: TLS writes to a peer that is gone.
+    const os::BlockedSigpipe blocked;
     for (int running = 1; running > 0;) {
       if (c.multi_perform(multi, &running) != CURLM_OK) break;
       if (running == 0) break;

@@ -3,9 +3,7 @@
 // could make two spellings of one name disagree.
 #include "store/name.h"
 
-#include <algorithm>
-#include <cctype>
-
+#include "base/ascii.h"
 #include "store/demo.h"
 #include "store/sha256.h"
 
@@ -26,11 +24,7 @@ constexpr size_t kMaxUrl = 2000;
 
 bool is_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); }
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? char(c + 32) : c; }
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](char x, char y) { return lower(x) == lower(y); });
-}
+using ascii::equal_ignoring_case;
 
 // For messages: at most 40 characters, anything unprintable replaced.
 std::string quoted(std::string_view text) {

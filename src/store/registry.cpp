@@ -3,6 +3,7 @@
 // layer and write a manifest of our own.
 #include <algorithm>
 
+#include "base/ascii.h"
 #include "base/checked.h"
 #include "store/puller.h"
 #include "store/sha256.h"
@@ -10,11 +11,7 @@
 namespace ponder::store {
 namespace {
 
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = c >= 'A' && c <= 'Z' ? char(c + 32) : c;
-  return out;
-}
+using ascii::lower;
 
 std::string accepted_types() {
   return std::string("Accept: ") + media::kManifest + ", " + media::kOciManifest + ", " + media::kOciIndex + ", " +

@@ -237,26 +237,6 @@ Result<std::vector<ModelInfo>> Store::list() const {
   return models;
 }
 
-bool Store::has_blob(const Digest& digest) const { return regular_file_size(blob_path(digest)).has_value(); }
-
 std::string Store::blob_path(const Digest& digest) const { return blob_path_in(root(), digest); }
-
-Result<void> Store::verify(const Name& name) const {
-  if (state_->find_builtin(name) != nullptr) return {};
-  PONDER_TRY(const Found found, state_->find(name));
-  PONDER_TRY(const std::string text, os::read_file(found.path, kMaxManifest));
-  auto manifest = Manifest::parse(text, trust_of(found));
-  if (!manifest.ok()) return damaged(found.name, manifest.error().message);
-  std::vector<Layer> layers = manifest->layers;
-  if (manifest->config) layers.push_back(*manifest->config);
-  for (const Layer& layer : layers) {
-    PONDER_TRY(const std::string path, layer_file(found, layer));
-    if (!layer.digest) continue;
-    PONDER_TRY(const Digest digest, hash_file(path, nullptr));
-    if (digest != *layer.digest)
-      return damaged(found.name, "the content of blob " + layer.digest->short_id() + " is damaged");
-  }
-  return {};
-}
 
 }  // namespace ponder::store

@@ -151,17 +151,9 @@ class Store {
   Result<ModelInfo> create_from_file(const Name& name, const std::string& path, const CreateOptions& options = {});
   /// The weights of another model (of any origin) with other settings.
   Result<ModelInfo> create_from_model(const Name& name, const Name& base, const CreateOptions& options = {});
-  /// A GGUF that was put into the store before with new_blob (HTTP: POST /api/blobs/DIGEST, then
-  /// create).
-  Result<ModelInfo> create_from_blob(const Name& name, const Digest& digest, const CreateOptions& options = {});
 
   Result<BlobWriter> new_blob();
-  bool has_blob(const Digest& digest) const;          ///< in our store
   std::string blob_path(const Digest& digest) const;  ///< where it is or would be
-
-  /// Reads every blob of the model again and compares digests; the error names the bad ones and the
-  /// mend (pull again).
-  Result<void> verify(const Name& name) const;
 
  private:
   friend class Puller;

@@ -82,6 +82,18 @@ class Run(Case):
         self.assertEqual(self.ok("run", MODEL, "What", "is", "17 + 25?"), self.ok("run", MODEL, QUESTION))
         self.fails("run", MODEL, saying="no prompt")
 
+    def test_settings_of_the_environment(self):
+        r = program.run("run", MODEL, QUESTION, env={"OLLAMA_KEEP_ALIVE": "soon", "OLLAMA_CONTEXT_LENGTH": "8k"})
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("42", r.stdout)
+        for text in ("Warning", "OLLAMA_KEEP_ALIVE", '"soon"', "5m", "OLLAMA_CONTEXT_LENGTH", '"8k"'):
+            self.assertIn(text, r.stderr)
+        good = program.run("run", MODEL, QUESTION, env={"OLLAMA_KEEP_ALIVE": "10m", "OLLAMA_KV_CACHE_TYPE": "q8_0", "OLLAMA_NUM_PARALLEL": "2"})
+        self.assertEqual((good.returncode, good.stderr), (0, ""))
+        unknown = {"OLLAMA_KV_CACHE_TYPE": "q4_0"}
+        self.fails("run", MODEL, QUESTION, env=unknown, saying=("OLLAMA_KV_CACHE_TYPE", '"q4_0"', "f16, q8_0"))
+        self.ok("run", MODEL, "--kv", "f16", QUESTION, env=unknown)
+
     def test_system_message(self):
         count = lambda *flags: int(re.search(r"prompt eval count:\s+(\d+)", program.run("run", MODEL, *flags, "--verbose", QUESTION).stderr)[1])
         self.assertGreater(count("--system", "Be brief."), count())
@@ -291,6 +303,17 @@ class Store(Case):
         self.assertEqual(self.ok("run", "copy", QUESTION), self.ok("run", MODEL, QUESTION))
         self.assertEqual(self.ok("rm", "copy"), "deleted 'copy'\n")
 
+    def test_copy(self):
+        self.assertEqual(self.ok("cp", MODEL, "copy"), f"copied '{MODEL}' to 'copy'\n")
+        self.assertEqual(self.ok("run", "copy", QUESTION), self.ok("run", MODEL, QUESTION))
+        self.ok("cp", "copy", "mine")
+        self.ok("rm", "copy")
+        self.assertIn("42", self.ok("run", "mine", QUESTION))
+        self.fails("cp", "nothing", "mine", saying=("nothing", "not found"))
+        self.fails("cp", "mine", "not a name", saying="name")
+        self.fails("cp", "mine", MODEL, saying="built into")
+        self.fails("cp", "mine", saying="target")
+
     def test_removing_and_pulling_errors(self):
         self.fails("rm", MODEL, saying="built into")
         self.fails("rm", "nothing", saying="nothing")
@@ -397,9 +420,13 @@ class Tools(Case):
     def test_help_and_version(self):
         self.assertRegex(self.ok("--version"), r"^ponder version is \d+\.\d+\.\d+\n$")
         listed = self.ok("--help")
-        for command in ("run", "serve", "pull", "create", "list", "show", "rm", "ps", "stop", "tokenize", "render", "perplexity", "bench"):
+        for command in ("run", "serve", "pull", "create", "list", "show", "cp", "rm", "ps", "stop", "tokenize", "render", "perplexity", "bench"):
             self.assertRegex(listed, rf"(?m)^ +{command}\b")
-            self.assertIn("--help", self.ok(command, "--help"))
+            shown = self.ok(command, "--help")
+            self.assertIn("--help", shown)
+            self.assertNotRegex(shown, r"(?m)^ +\S.* +$", "an argument without a description")
+            self.assertNotIn("{true}", shown)
+            self.assertNotIn("{false}", shown)
 
 
 class Serve(Case):
@@ -438,6 +465,16 @@ class Serve(Case):
             while busy() and time.time() < start + 2:
                 time.sleep(0.01)
             self.assertLess(time.time() - start, 1, "the server goes on after Ctrl-C of its client")
+
+    def test_signals_of_a_service(self):
+        p = program.start("serve", "--host", "127.0.0.1:0")
+        url = re.search(r"http://\S+", p.stderr.readline())[0]
+        p.send_signal(signal.SIGPIPE)   # its log's reader is gone
+        time.sleep(0.1)
+        self.assertEqual(json.load(urllib.request.urlopen(url + "/api/version", timeout=20))["server"], "ponder")
+        p.send_signal(signal.SIGTERM)
+        _, err = p.communicate(timeout=20)
+        self.assertEqual(p.returncode, 0, err)
 
     def test_a_taken_port(self):
         with socket.create_server(("127.0.0.1", 0)) as other:

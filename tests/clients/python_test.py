@@ -112,9 +112,23 @@ class Ollama(unittest.TestCase):
             time.sleep(0.05)
         self.assertEqual(self.client.ps().models, [])
 
+    def test_copy(self):
+        self.assertEqual(self.client.copy(MODEL, "copied").status, "success")
+        try:
+            self.assertEqual(self.client.show("copied").details, self.client.show(MODEL).details)
+            self.client.copy("copied", "copied:again")
+            self.assertLess({"copied:latest", "copied:again"}, {m.model for m in self.client.list().models})
+            with self.assertRaises(ollama.ResponseError) as caught:
+                self.client.copy("copied", "not a name")
+            self.assertEqual(caught.exception.status_code, 400)
+        finally:
+            for name in ("copied", "copied:again"):
+                self.client.delete(name)
+
     def test_errors(self):
         for call in (lambda: self.client.chat("no-such-model", QUESTION), lambda: list(self.client.chat("no-such-model", QUESTION, stream=True)),
-                     lambda: self.client.show("no-such-model"), lambda: self.client.delete("no-such-model")):
+                     lambda: self.client.show("no-such-model"), lambda: self.client.delete("no-such-model"),
+                     lambda: self.client.copy("no-such-model", "other")):
             with self.assertRaises(ollama.ResponseError) as caught:
                 call()
             self.assertEqual(caught.exception.status_code, 404)

@@ -26,7 +26,7 @@ int usage() {
   std::fputs(
       "store_tool pull NAME [--insecure] [--attempts N] [--delay MS] [--stall S] [--cancel-after "
       "MS]\n"
-      "store_tool list | show NAME | verify NAME | rm NAME | cp A B | create NAME FILE.gguf\n",
+      "store_tool list | show NAME | rm NAME | cp A B | create NAME FILE.gguf\n",
       stderr);
   return 2;
 }
@@ -96,8 +96,8 @@ int main(int argc, char** argv) {
         m->params_json.c_str(), m->licenses.size(), m->details.family.c_str());
     return 0;
   }
-  if (command == "verify" || command == "rm") {
-    const auto done = command == "rm" ? models.remove(*name) : models.verify(*name);
+  if (command == "rm") {
+    const auto done = models.remove(*name);
     return done.ok() ? 0 : fail(done.error());
   }
   if (args.size() < 3) return usage();

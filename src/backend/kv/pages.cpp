@@ -23,7 +23,6 @@ Result<PageId> PagePool::allocate() {
     free_.pop_back();
   } else if (next_ < capacity()) {
     page = next_++;
-    high_water_ = std::max(high_water_, next_);
   } else {
     return Error{ErrorCode::out_of_memory, "the KV cache is full: all " + std::to_string(capacity()) + " pages (" +
                                                std::to_string(int64_t(capacity()) * kPageTokens) +

@@ -30,13 +30,11 @@ class PagePool {
   void retain(PageId page);
   void release(PageId page);
   int references(PageId page) const { return references_[size_t(page)]; }
-  /// Highest id ever allocated + 1: what a backend must have storage for.
-  int high_water() const { return high_water_; }
 
  private:
   std::vector<int32_t> references_;
   std::vector<PageId> free_;  // a min-heap
-  int used_ = 0, next_ = 0, high_water_ = 0;
+  int used_ = 0, next_ = 0;
 };
 
 /// What a backend does for pages: make sure a page has storage, copy one.

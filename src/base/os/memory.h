@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "base/result.h"
 
@@ -37,7 +38,8 @@ struct MemoryInfo {
   uint64_t total = 0;
   uint64_t available = 0;
 };
-MemoryInfo memory_info();
+/// `cgroup`: where Linux lists a container's limit and use (cgroup v2).
+MemoryInfo memory_info(const std::string& cgroup = "/sys/fs/cgroup");
 
 /// Resident set of this process now, and its peak so far, in bytes.
 struct ProcessMemory {

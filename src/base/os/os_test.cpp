@@ -1,5 +1,10 @@
 #include <gtest/gtest.h>
 
+#if !defined(_WIN32)
+#include <unistd.h>
+#endif
+
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 
@@ -80,6 +85,45 @@ TEST_F(OsTest, ArenaIsAlignedZeroedAndRefusesAbsurdSizes) {
   EXPECT_EQ(a->data()[12345], 0);
   EXPECT_EQ(Arena::allocate(~uint64_t(0) - 5).error().code, ErrorCode::out_of_memory);
 }
+
+#if defined(__linux__)
+TEST_F(OsTest, AContainersFileCacheIsAvailable) {
+  const auto write = [&](const char* name, const std::string& text) {
+    ASSERT_TRUE(write_file_atomically(folder_ + "/" + name, text).ok());
+  };
+  const uint64_t mib = 1 << 20;
+  write("memory.max", "max\n");
+  EXPECT_EQ(memory_info(folder_).total, memory_info(folder_ + "/none").total);
+  write("memory.max", std::to_string(64 * mib) + "\n");
+  write("memory.current", std::to_string(60 * mib) + "\n");
+  EXPECT_EQ(memory_info(folder_).total, 64 * mib);
+  EXPECT_EQ(memory_info(folder_).available, 4 * mib);
+  // After a download most of what is in use is the file just written.
+  write("memory.stat", "anon " + std::to_string(10 * mib) + "\nfile " + std::to_string(50 * mib) + "\ninactive_file " +
+                           std::to_string(40 * mib) + "\nactive_file " + std::to_string(8 * mib) + "\nshmem 0\n");
+  EXPECT_EQ(memory_info(folder_).available, 52 * mib);
+  write("memory.current", std::to_string(1 * mib) + "\n");  // the two files are not read at one moment
+  EXPECT_EQ(memory_info(folder_).available, 64 * mib);
+}
+#endif
+
+#if !defined(_WIN32)
+TEST_F(OsTest, ABrokenPipeIsAnErrorWhileItsSignalIsBlocked) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  ::close(ends[0]);
+  {
+    const BlockedSigpipe outer;
+    {
+      const BlockedSigpipe inner;
+      EXPECT_EQ(::write(ends[1], "x", 1), -1);
+      EXPECT_EQ(errno, EPIPE);
+    }
+    EXPECT_EQ(::write(ends[1], "x", 1), -1) << "still blocked by the outer one";
+  }
+  ::close(ends[1]);  // and this process is still here
+}
+#endif
 
 TEST_F(OsTest, KnowsTheMachine) {
   EXPECT_GE(usable_cores(), 1);

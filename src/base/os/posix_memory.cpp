@@ -20,10 +20,21 @@ namespace {
 constexpr uint64_t kHuge = uint64_t(2) << 20;
 
 // A file with one number (cgroup limits); 0 when absent or "max".
-uint64_t number_in(const char* path) {
+uint64_t number_in(const std::string& path) {
   std::ifstream in(path);
   uint64_t n = 0;
   return (in >> n) ? n : 0;
+}
+
+// Bytes of a cgroup that are only copies of files: memory.current counts them, but the kernel takes them back when memory
+// is asked for. Source: Linux, Documentation/admin-guide/cgroup-v2.rst (memory.stat).
+uint64_t file_cache_in(const std::string& path) {
+  std::ifstream in(path);
+  std::string key;
+  uint64_t bytes = 0, sum = 0;
+  while (in >> key >> bytes)
+    if (key == "inactive_file" || key == "active_file") sum += bytes;
+  return sum;
 }
 }  // namespace
 
@@ -63,7 +74,7 @@ void Arena::discard(uint64_t offset, uint64_t bytes) const {
   if (begin < end) ::madvise(data_ + begin, end - begin, MADV_DONTNEED);
 }
 
-MemoryInfo memory_info() {
+MemoryInfo memory_info(const std::string& cgroup) {
   MemoryInfo info;
   std::ifstream in("/proc/meminfo");
   std::string key, unit;
@@ -77,9 +88,10 @@ MemoryInfo memory_info() {
     info.total = uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE));
     info.available = info.total / 2;
   }
-  const uint64_t limit = number_in("/sys/fs/cgroup/memory.max");
+  const uint64_t limit = number_in(cgroup + "/memory.max");
   if (limit != 0 && limit < info.total) {
-    const uint64_t used = number_in("/sys/fs/cgroup/memory.current");
+    const uint64_t counted = number_in(cgroup + "/memory.current");
+    const uint64_t used = counted - std::min(counted, file_cache_in(cgroup + "/memory.stat"));
     info.total = limit;
     info.available = std::min(info.available, limit > used ? limit - used : 0);
   }

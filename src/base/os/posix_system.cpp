@@ -56,9 +56,22 @@ int64_t now_ms() {
       .count();
 }
 
-void on_interrupt(int) {
+void on_interrupt(int signal) {
   const int64_t now = now_ms(), last = g_last_interrupt.exchange(now);
-  if (g_interrupted.exchange(true) && now - last < 2000) ::_exit(130);
+  if (g_interrupted.exchange(true) && now - last < 2000) ::_exit(128 + signal);
+}
+
+void set_handler(int signal, void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;  // no SA_RESTART: a blocking read returns
+  ::sigaction(signal, &action, nullptr);
+}
+
+sigset_t only_sigpipe() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGPIPE);
+  return set;
 }
 
 }  // namespace
@@ -180,14 +193,29 @@ SharedLibrary::~SharedLibrary() {
 }
 void* SharedLibrary::symbol(const char* name) const { return ::dlsym(handle_, name); }
 
-void catch_interrupts() {
-  struct sigaction action = {};
-  action.sa_handler = on_interrupt;  // no SA_RESTART: a blocking read returns
-  ::sigaction(SIGINT, &action, nullptr);
+void catch_interrupts() { set_handler(SIGINT, on_interrupt); }
+void catch_server_signals() {
+  catch_interrupts();
+  set_handler(SIGTERM, on_interrupt);
+  set_handler(SIGPIPE, SIG_IGN);
 }
 bool interrupted() { return g_interrupted.load(); }
 void interrupt_taken() { g_interrupted.store(false); }
 const std::atomic<bool>& interrupt_flag() { return g_interrupted; }
+
+BlockedSigpipe::BlockedSigpipe() {
+  const sigset_t pipe = only_sigpipe();
+  sigset_t before;
+  if (::pthread_sigmask(SIG_BLOCK, &pipe, &before) == 0) ours_ = ::sigismember(&before, SIGPIPE) == 0;
+}
+BlockedSigpipe::~BlockedSigpipe() {
+  if (!ours_) return;
+  const sigset_t pipe = only_sigpipe();
+  const struct timespec now = {};
+  while (::sigtimedwait(&pipe, nullptr, &now) == SIGPIPE) {  // one that came meanwhile
+  }
+  ::pthread_sigmask(SIG_UNBLOCK, &pipe, nullptr);
+}
 
 }  // namespace ponder::os
 #endif

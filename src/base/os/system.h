@@ -68,7 +68,23 @@ class SharedLibrary {
 void catch_interrupts();
 bool interrupted();
 void interrupt_taken();  ///< clears the flag
+/// For a server: SIGTERM too (what service managers and containers send) sets the flag, and a log whose reader is gone does
+/// not end the process (SIGPIPE is ignored).
+void catch_server_signals();
 /// The flag itself, for calls that take a cancel flag. Lives as long as the program.
 const std::atomic<bool>& interrupt_flag();
+
+/// While it lives, writing to a connection that its peer has closed fails on this thread instead of ending the process
+/// (SIGPIPE). Around libraries that write with plain write().
+class BlockedSigpipe {
+ public:
+  BlockedSigpipe();
+  ~BlockedSigpipe();
+  BlockedSigpipe(const BlockedSigpipe&) = delete;
+  BlockedSigpipe& operator=(const BlockedSigpipe&) = delete;
+
+ private:
+  bool ours_ = false;  // it was not blocked before
+};
 
 }  // namespace ponder::os

@@ -53,7 +53,7 @@ void Arena::discard(uint64_t offset, uint64_t bytes) const {
   ::VirtualAlloc(data_ + begin, SIZE_T(end - begin), MEM_COMMIT, PAGE_READWRITE);
 }
 
-MemoryInfo memory_info() {
+MemoryInfo memory_info(const std::string&) {
   MemoryInfo info;
   MEMORYSTATUSEX status = {};
   status.dwLength = sizeof status;

@@ -148,6 +148,9 @@ void* SharedLibrary::symbol(const char* name) const {
 }
 
 void catch_interrupts() { ::SetConsoleCtrlHandler(on_interrupt, TRUE); }
+void catch_server_signals() { catch_interrupts(); }
+BlockedSigpipe::BlockedSigpipe() = default;  // no such signal here
+BlockedSigpipe::~BlockedSigpipe() = default;
 bool interrupted() { return g_interrupted.load(); }
 void interrupt_taken() { g_interrupted.store(false); }
 const std::atomic<bool>& interrupt_flag() { return g_interrupted; }

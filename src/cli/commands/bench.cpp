@@ -143,10 +143,10 @@ void add_bench(CLI::App& app, Context& context) {
   const auto list = [&](const char* name, std::vector<int>& values, const char* what) {
     command->add_option(name, values, what)->delimiter(',')->allow_extra_args(false)->check(CLI::Range(0, 1 << 20));
   };
-  list("-p,--prompt", flags->prompt, "prompt tokens");
-  list("-n,--generate", flags->generate, "generated tokens");
-  list("-d,--depth", flags->depth, "tokens already in the context");
-  command->add_option("-b,--batch", flags->batch, "sequences at once")
+  list("-p,--prompt", flags->prompt, "prompt tokens (default: 512; 0: none)");
+  list("-n,--generate", flags->generate, "generated tokens (default: 128; 0: none)");
+  list("-d,--depth", flags->depth, "tokens already in the context (default: 0)");
+  command->add_option("-b,--batch", flags->batch, "sequences at once (default: 1)")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(1, 64));
@@ -156,12 +156,12 @@ void add_bench(CLI::App& app, Context& context) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->check(CLI::Range(0, 15));
-  command->add_option("-r,--repeat", flags->repeat, "timed runs of each test; the median counts")
+  command->add_option("-r,--repeat", flags->repeat, "timed runs of each test; the median counts (default: 3)")
       ->check(CLI::Range(1, 100));
   command->add_flag("--full", flags->full,
                     "prompts of 512 and 2048, answers after 0, 8192 and 32768 tokens, 1 to 16 sequences");
   command->add_flag("--sampled", flags->sampled, "draw at temperature 0.6, top-p 0.95, not greedily");
-  command->add_flag("--json", flags->json);
+  command->add_flag("--json", flags->json, "one object with all figures instead of the table");
   flags->compute.add_to(*command);
   command->callback([&context, flags, command] {
     flags->compute.finish(*command);

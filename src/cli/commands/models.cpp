@@ -59,7 +59,7 @@ Result<void> pull(Context& context, const std::string& model, bool insecure) {
 
 Result<void> create(Context& context, const std::string& model, const std::string& from) {
   PONDER_TRY(const auto name, store::Name::parse(model));
-  if (!is_file(from)) {
+  if (!runtime::is_path(from)) {
     PONDER_TRY(const auto base, store::Name::parse(from));
     PONDER_TRY(auto made, context.store().create_from_model(name, base));
     (void)made;
@@ -200,41 +200,41 @@ void add_models(CLI::App& app, Context& context) {
   auto f = std::make_shared<Flags>();  // shared by the callbacks below
 
   auto* c = app.add_subcommand("pull", "fetch a model: NAME, hf.co/USER/REPO[:QUANT] or the address of a GGUF file");
-  c->add_option("model", f->model)->required();
+  c->add_option("model", f->model, "what to fetch, and its name from then on")->required();
   c->add_flag("--insecure", f->insecure, "allow http:// and unverified certificates");
   c->callback(guarded([&context, f] { return pull(context, f->model, f->insecure); }));
 
   c = app.add_subcommand("create", "name a GGUF file in the store, by reference");
-  c->add_option("model", f->model)->required();
+  c->add_option("model", f->model, "the new name")->required();
   c->add_option("--from", f->from, "a GGUF file (or another model)")->required();
   c->callback(guarded([&context, f] { return create(context, f->model, f->from); }));
 
   c = app.add_subcommand("list", "the models on this machine")->alias("ls");
   c->add_option("prefix", f->prefix, "only names that begin so");
-  c->add_flag("--json", f->json);
+  c->add_flag("--json", f->json, "an array of objects, as /api/tags has them");
   c->callback(guarded([&context, f] { return list(context, f->prefix, f->json); }));
 
   c = app.add_subcommand("show", "what a model is");
-  c->add_option("model", f->show.model)->required();
-  c->add_flag("--license", f->show.license);
-  c->add_flag("--modelfile", f->show.modelfile);
-  c->add_flag("--parameters", f->show.parameters);
-  c->add_flag("--template", f->show.chat_template);
-  c->add_flag("--system", f->show.system);
+  c->add_option("model", f->show.model, "a model's name, or a GGUF file")->required();
+  c->add_flag("--license", f->show.license, "only the license");
+  c->add_flag("--modelfile", f->show.modelfile, "only the Modelfile that would make it");
+  c->add_flag("--parameters", f->show.parameters, "only the default options");
+  c->add_flag("--template", f->show.chat_template, "only the chat template");
+  c->add_flag("--system", f->show.system, "only the system message");
   c->add_flag("-v,--verbose", f->show.verbose, "metadata and tensors too");
-  c->add_flag("--json", f->show.json);
+  c->add_flag("--json", f->show.json, "one object, as /api/show has it");
   c->callback(guarded([&context, f] { return show(context, f->show); }));
 
   c = app.add_subcommand("rm", "delete models");
-  c->add_option("models", f->models)->required();
+  c->add_option("models", f->models, "names")->required();
   c->callback(guarded([&context, f] { return remove(context, f->models); }));
 
   c = app.add_subcommand("ps", "the models a server has in memory");
-  c->add_flag("--json", f->json);
+  c->add_flag("--json", f->json, "an array of objects, as /api/ps has them");
   c->callback(guarded([&context, f] { return running(context, f->json); }));
 
   c = app.add_subcommand("stop", "take a model out of a server's memory");
-  c->add_option("model", f->model)->required();
+  c->add_option("model", f->model, "a name, as ps shows it")->required();
   c->callback(guarded([&context, f] { return stop(context, f->model); }));
 }
 

@@ -128,11 +128,12 @@ void add_perplexity(CLI::App& app, Context& context) {
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   command->add_option("text", flags->text, "a text file");
   command->add_option("--ids", flags->ids, "JSON file with token ids instead of a text");
-  command->add_option("--window", flags->window, "tokens per window; windows are disjoint and start empty")
+  command
+      ->add_option("--window", flags->window, "tokens per window; windows are disjoint and start empty (default: 256)")
       ->check(CLI::Range(2, 1 << 20));
-  command->add_option("--top", flags->top, "most likely next tokens to list per position (with --json)")
+  command->add_option("--top", flags->top, "most likely next tokens to list per position (with --json; default: 0)")
       ->check(CLI::Range(0, 1 << 20));
-  command->add_flag("--json", flags->json);
+  command->add_flag("--json", flags->json, "one object with the log-probability of every position");
   flags->compute.add_to(*command);
   command->callback([&context, flags, command] {
     flags->compute.finish(*command);

@@ -126,8 +126,9 @@ void add_run(CLI::App& app, Context& context) {
   command->add_option("model", flags->model, "a model's name, or a GGUF file")->required();
   command->add_option("prompt", flags->prompt, "the question; standard input is put in front of it");
   command->add_option("--system", flags->system, "system message");
-  command->add_flag("--think{true}", flags->think,
-                    "--think=false, low, medium, high, max, 4096 (tokens), 30s; default: on where the model can");
+  command->add_flag(
+      "--think{true}", flags->think,
+      "--think=off, minimal, low, medium, high, max, 4096 (tokens), 30s (default: on where the model can)");
   command->add_option("--receipt", flags->receipt, "write what `ponder replay` needs to repeat the reply to this file");
   command->add_flag("--keep-thoughts", flags->keep_thoughts,
                     "earlier thoughts of the conversation stay in its prompts");
@@ -135,7 +136,8 @@ void add_run(CLI::App& app, Context& context) {
   command->add_flag("--hidethinking", flags->hide_thinking, "think, but show only the answer");
   command->add_flag("--verbose", flags->verbose, "figures after the answer");
   command->add_flag("--speed", flags->speed, "one line of figures after the answer");
-  command->add_option("--keepalive", flags->keep_alive, "how long a server keeps the model in memory (5m)");
+  command->add_option("--keepalive", flags->keep_alive,
+                      "how long a server keeps the model in memory: 300, 10m, -1 for ever (default: 5m)");
   flags->compute.add_to(*command);
   flags->sampling.add_to(*command);
   command->callback([&context, flags, command] {

@@ -1,4 +1,4 @@
-// ponder serve: the HTTP API until Ctrl-C.
+// ponder serve: the HTTP API until Ctrl-C or SIGTERM.
 #include <cstdio>
 #include <thread>
 
@@ -27,14 +27,15 @@ std::vector<std::string> split_commas(const std::string& text) {
 }
 
 Result<void> serve(Context& context, ServeFlags& flags) {
-  os::catch_interrupts();
+  os::catch_server_signals();
   server::ServerOptions options;
   PONDER_TRY(options.address, context.address(flags.host));
   if (const auto origins = os::env("OLLAMA_ORIGINS")) options.origins = split_commas(*origins);
   PONDER_TRY(auto runtime, runtime::Runtime::create(context.store(), flags.compute.options));
   PONDER_TRY(auto server, server::Server::start(*runtime, options));
-  fmt::print(stderr, "Ponder serves on http://{} (Ctrl-C stops it)\n",
-             runtime::authority({options.address.host, server->port()}));
+  // Not fmt::print, which throws when nobody reads it.
+  const std::string where = runtime::authority({options.address.host, server->port()});
+  std::fprintf(stderr, "Ponder serves on http://%s (Ctrl-C stops it)\n", where.c_str());
   while (!os::interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   server->stop();
   return {};

@@ -1,6 +1,5 @@
 // ponder tokenize MODEL|FILE [TEXT|-]: token ids as a JSON array.
 #include <cstdio>
-#include <filesystem>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -17,8 +16,7 @@ namespace {
 Result<std::shared_ptr<const gguf::File>> open_vocabulary(Context& context, const std::string& model) {
   gguf::OpenOptions options;
   options.metadata_only = true;
-  std::error_code ignored;
-  if (is_file(model) || std::filesystem::is_regular_file(model, ignored)) return gguf::File::open(model, options);
+  if (runtime::is_path(model)) return gguf::File::open(model, options);
   PONDER_TRY(const auto stored, context.store().resolve(model));
   if (stored.path.empty()) return gguf::File::parse(stored.bytes, nullptr, model, options);
   return gguf::File::open(stored.path, options);

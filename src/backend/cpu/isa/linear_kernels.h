@@ -33,8 +33,8 @@ struct LinearKernels {
   /// For limits.h: runs the level's int8 multiply-add about `n` times, registers only; returns the
   /// multiply-adds done.
   uint64_t (*int8_peak)(int64_t n, int32_t* sink);
-  /// Reads `bytes` (a multiple of 256) with software prefetch.
-  uint64_t (*read)(const uint8_t* data, uint64_t bytes);
+  /// Reads `bytes` (a multiple of 256), with software prefetch or without.
+  uint64_t (*read)(const uint8_t* data, uint64_t bytes, bool prefetch);
 };
 
 extern const LinearKernels kLinearScalar;
