@@ -107,6 +107,10 @@ class Plan : public kv::PageStore {
   /// Allocates and packs. Before it, a plan has allocated nothing of size. `stop` gives up (code cancelled).
   virtual Result<void> load(const Progress& progress, const StopFlag* stop) = 0;
 
+  /// Bytes a second at which the plan's processor reads the weights that it has loaded, and does nothing else: the limit of
+  /// decoding, measured now. 0: this plan cannot tell. Not while a batch is in flight.
+  virtual double read_bandwidth() { return 0; }
+
   kv::PagePool& pages() { return *pages_; }
   std::unique_ptr<SequenceState> new_state() { return std::make_unique<SequenceState>(*pages_, *this); }
 

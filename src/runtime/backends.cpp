@@ -88,6 +88,11 @@ Result<std::unique_ptr<backend::Backend>> make_backend(const std::string& name) 
   return Error{ErrorCode::invalid_argument, "unknown backend \"" + name + "\"; known: auto, cuda, cpu, reference"};
 }
 
+double read_bandwidth_of(backend::Plan& plan) {
+  const double own = plan.read_bandwidth();
+  return own > 0 ? own : read_bandwidth_of(plan.info());
+}
+
 double read_bandwidth_of(const backend::PlanInfo& info) {
 #if PONDER_HAVE_CUDA
   if (!info.cards.empty()) {
@@ -99,11 +104,11 @@ double read_bandwidth_of(const backend::PlanInfo& info) {
   return read.ok() ? *read * 1e9 : 0;
 }
 
-engine::BenchMeters bench_meters(const backend::Plan& plan) {
+engine::BenchMeters bench_meters(backend::Plan& plan) {
   engine::BenchMeters meters;
   meters.now = os::monotonic_seconds;
   meters.cpu_seconds = os::cpu_seconds;
-  meters.read_bandwidth = [info = plan.info()] { return read_bandwidth_of(info); };
+  meters.read_bandwidth = [&plan] { return read_bandwidth_of(plan); };
   const bool processor = plan.info().gpu_layers < plan.spec().n_layers;
   meters.joules = [cards = plan.info().cards, processor] {
     std::optional<double> sum = processor ? os::processor_joules() : 0.0;

@@ -20,12 +20,14 @@ bool cards_are_built_in();
 using MakeCard = std::function<Result<std::unique_ptr<backend::Backend>>()>;
 std::unique_ptr<backend::Backend> make_auto_backend(MakeCard make_card);
 
-/// Bytes per second that the plan's device reads when it does nothing else, measured now; 0 where that failed.
+/// Bytes per second that a plan's device reads when it does nothing else, measured now; 0 where that failed. Of the plan
+/// itself: the model's own weights, where it can tell. Not while a batch is in flight.
+double read_bandwidth_of(backend::Plan& plan);
 double read_bandwidth_of(const backend::PlanInfo& info);
 
 /// The clocks and meters of the devices that a plan runs on. Energy is that of the cards and, where the processor has
 /// layers too, of its packages; nothing unless all of them tell.
-engine::BenchMeters bench_meters(const backend::Plan& plan);
+engine::BenchMeters bench_meters(backend::Plan& plan);
 /// Bytes in use of all cards' memory together, whoever uses them; nothing without cards that tell.
 std::optional<uint64_t> cards_memory_in_use();
 

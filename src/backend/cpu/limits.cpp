@@ -34,23 +34,32 @@ double best_rate(ThreadPool& pool, double work, Round round) {
 
 }  // namespace
 
-Result<double> measure_read_gbs(int threads, isa::Level level) {
-  threads = std::max(threads, 1);
+double measure_read_gbs(ThreadPool& pool, const std::vector<std::span<const uint8_t>>& shares, isa::Level level) {
   const isa::LinearKernels& kernels = isa::linear_kernels(level);
-  PONDER_TRY(os::Arena arena, os::Arena::allocate(kBytes + 4096));  // prefetch runs a little past the end
-  ThreadPool pool(threads);
-  auto share = [&](int t) { return share_of(int64_t(kBytes / 4096), t, threads); };
-  pool.run([&](int t) {  // touched by the thread that reads it
-    for (int64_t page = share(t).begin; page < share(t).end; page++) arena.data()[page * 4096] = uint8_t(page | 1);
-  });
+  double bytes = 0, best = 0;
+  for (const auto& share : shares) bytes += double(share.size());
   std::atomic<uint64_t> sink{0};
-  double best = 0;  // which way is faster differs between machines
-  for (const bool prefetch : {true, false})
-    best = std::max(best, best_rate(pool, double(kBytes), [&](int t) {
-                      const Share s = share(t);
-                      sink ^= kernels.read(arena.data() + s.begin * 4096, uint64_t(s.end - s.begin) * 4096, prefetch);
+  for (const bool prefetch : {true, false})  // which way is faster differs between machines
+    best = std::max(best, best_rate(pool, bytes, [&](int t) {
+                      sink ^= kernels.read(shares[size_t(t)].data(), shares[size_t(t)].size(), prefetch);
                     }));
   return best * 1e-9;
+}
+
+Result<double> measure_read_gbs(int threads, isa::Level level) {
+  threads = std::max(threads, 1);
+  PONDER_TRY(os::Arena arena, os::Arena::allocate(kBytes + 4096));  // prefetch runs a little past the end
+  ThreadPool pool(threads);
+  std::vector<std::span<const uint8_t>> shares;
+  for (int t = 0; t < threads; t++) {
+    const Share pages = share_of(int64_t(kBytes / 4096), t, threads);
+    shares.emplace_back(arena.data() + pages.begin * 4096, size_t(pages.end - pages.begin) * 4096);
+  }
+  pool.run([&](int t) {  // touched by the thread that reads it
+    const uint64_t first = uint64_t(shares[size_t(t)].data() - arena.data());
+    for (uint64_t i = 0; i < shares[size_t(t)].size(); i += 4096) arena.data()[first + i] = uint8_t(i >> 12 | 1);
+  });
+  return measure_read_gbs(pool, shares, level);
 }
 
 double measure_int8_gmacs(int threads, isa::Level level) {

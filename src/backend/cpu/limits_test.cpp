@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/test_models.h"
 #include "base/os/system.h"
 
 namespace ponder::backend::cpu {
@@ -19,6 +21,26 @@ TEST(Limits, AreMeasuredQuicklyAndArePlausible) {
     EXPECT_GT(limits->int8_gmacs, 0.05) << isa::to_string(level);
     EXPECT_LT(limits->int8_gmacs, 20000) << isa::to_string(level);
     EXPECT_LT(seconds, 3.0) << "a limit must not cost the user a wait (0.6 s on an idle machine)";
+  }
+}
+
+TEST(Limits, APlanReadsTheWeightsThatItHasPacked) {
+  for (const bool repack : {true, false}) {
+    PlanOptions o;
+    o.threads = 2;
+    o.kv_tokens = 64;
+    o.repack = repack;
+    auto plan = make_backend()->compile(models()[0].model, o);
+    ASSERT_TRUE(plan.ok());
+    EXPECT_EQ((*plan)->read_bandwidth(), 0) << "nothing is loaded";
+    ASSERT_TRUE((*plan)->load({}, nullptr).ok());
+    const double rate = (*plan)->read_bandwidth();
+    if (repack) {
+      EXPECT_GT(rate, 1e8);
+      EXPECT_LT(rate, 4e12);
+    } else {
+      EXPECT_EQ(rate, 0) << "the file's own pages are read";
+    }
   }
 }
 

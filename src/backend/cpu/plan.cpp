@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/limits.h"
 #include "backend/cpu/rope_tables.h"
 #include "base/os/system.h"
 
@@ -178,6 +179,17 @@ Result<void> CpuPlan::pack(const Progress& progress, const StopFlag* stop) {
   });
   if (stopped) return Error{ErrorCode::cancelled, "loading was stopped"};
   return {};
+}
+
+double CpuPlan::read_bandwidth() {
+  if (weights_.size() == 0) return 0;  // nothing is packed: the file's own pages are read
+  std::vector<std::span<const uint8_t>> shares;
+  const uint8_t* at = weights_.data();
+  for (const uint64_t bytes : layout_.thread_bytes) {
+    shares.emplace_back(at, size_t(bytes));
+    at += bytes;
+  }
+  return measure_read_gbs(pool_, shares) * 1e9;
 }
 
 Result<void> CpuPlan::prepare_page(kv::PageId page) {

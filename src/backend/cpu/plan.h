@@ -26,6 +26,7 @@ class CpuPlan : public Plan {
   Result<void> load(const Progress& progress, const StopFlag* stop) override;
   Result<void> launch(const Batch& batch, const StopFlag* stop) override;
   Result<std::vector<RowResult>> collect() override;
+  double read_bandwidth() override;
   Result<void> prepare_page(kv::PageId page) override;
   void copy_page(kv::PageId from, kv::PageId to) override;
   /// Of a model without a head (front.h): the residual stream behind its layers; sequences stay as they are.

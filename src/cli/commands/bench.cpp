@@ -77,7 +77,7 @@ Result<void> bench(Context& context, BenchFlags& flags) {
   const double load_seconds = os::monotonic_seconds() - load_start;
   bar.clear();
   const auto& info = plan->info();
-  const double read = runtime::read_bandwidth_of(info) * 1e-9;
+  const double read = runtime::read_bandwidth_of(*plan) * 1e-9;
   engine::BenchOptions options;
   options.repeat = flags.repeat;
   options.sampled = flags.sampled;
