@@ -236,6 +236,16 @@ Task<void> api_pull(Exchange& exchange) {
   }
 }
 
+// Does `work` on the store and replies with nothing but 200, or with its error.
+Task<void> change_store(Exchange& exchange, std::function<Result<bool>()> work) {
+  auto done = co_await run_blocking(exchange, std::move(work));
+  if (!done.ok()) {
+    co_await send_error(exchange, std::move(done).error());
+    co_return;
+  }
+  co_await exchange.send(200, "", "");
+}
+
 Task<void> api_delete(Exchange& exchange) {
   std::string model;
   const auto read = [&]() -> Result<store::Name> {
@@ -251,12 +261,7 @@ Task<void> api_delete(Exchange& exchange) {
     PONDER_CHECK_OK(rt->store().remove(*name));
     return true;
   };
-  auto removed = co_await run_blocking(exchange, work);
-  if (!removed.ok()) {
-    co_await send_error(exchange, std::move(removed).error());
-    co_return;
-  }
-  co_await exchange.send(200, "", "");
+  co_await change_store(exchange, work);
 }
 
 Task<void> api_copy(Exchange& exchange) {
@@ -272,22 +277,14 @@ Task<void> api_copy(Exchange& exchange) {
     return std::pair(from, to);
   };
   auto names = read();
-  if (!names.ok()) {
-    co_await send_error(exchange, std::move(names).error());
-    co_return;
-  }
   auto* rt = &exchange.runtime();
-  const std::function<Result<bool>()> work = [rt, names = *names, destination]() -> Result<bool> {
-    PONDER_CHECK_OK(rt->store().copy(names.first, names.second));
+  const std::function<Result<bool>()> work = [&]() -> Result<bool> {
+    if (!names.ok()) return names.error();
+    PONDER_CHECK_OK(rt->store().copy(names->first, names->second));
     (void)rt->stop(destination);  // the next request is for what has the name now
     return true;
   };
-  auto copied = co_await run_blocking(exchange, work);
-  if (!copied.ok()) {
-    co_await send_error(exchange, std::move(copied).error());
-    co_return;
-  }
-  co_await exchange.send(200, "", "");
+  co_await change_store(exchange, work);
 }
 
 Task<void> api_version(Exchange& exchange) {
